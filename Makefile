@@ -1,0 +1,115 @@
+# Everything is reached from here; hosted CI calls the same targets.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+PYTHON ?= python3
+BIN := .venv/bin
+TOOLS := .tools
+# uv from the PATH, or a private one.
+UV := $(or $(shell command -v uv 2>/dev/null),$(TOOLS)/uv/bin/uv)
+PACKAGE := layers/tailrace
+TYPED := $(PACKAGE)/src $(wildcard functions/*) demo tests $(wildcard bench)
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# No tool may reach an account by accident, or phone home.
+export AWS_DEFAULT_REGION ?= us-east-1
+export AWS_EC2_METADATA_DISABLED := true
+export SAM_CLI_TELEMETRY := 0
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- set-up -----------------------------------------------------------------
+
+ENVIRONMENT := $(BIN)/.installed
+RUNTIME := $(TOOLS)/lambda/.installed
+JAVASCRIPT := clients/js/node_modules/.installed
+
+.PHONY: setup
+setup: $(ENVIRONMENT) $(RUNTIME) $(JAVASCRIPT) ## Install every tool and dependency, pinned, inside this directory
+
+$(TOOLS)/uv/bin/uv:
+	@echo "uv: none found, installing one into $(TOOLS)/uv"
+	$(PYTHON) -m venv $(TOOLS)/uv || \
+		{ echo "make: this needs Python's venv and pip (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(TOOLS)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+$(ENVIRONMENT): requirements.lock $(PACKAGE)/pyproject.toml | $(UV)
+	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable $(PACKAGE)
+	touch $@
+
+# The local AWS runs the functions with the Python that runs itself. It has an
+# environment of its own, so that a function sees what Lambda would show it.
+$(RUNTIME): requirements.lock pyproject.toml | $(UV)
+	test -x $(TOOLS)/lambda/bin/python || $(UV) venv --quiet --python $(PYTHON) $(TOOLS)/lambda
+	$(UV) pip install --quiet --python $(TOOLS)/lambda/bin/python --group local-aws \
+		--constraints requirements.lock --require-hashes
+	touch $@
+
+$(JAVASCRIPT): clients/js/package-lock.json clients/js/package.json
+	npm ci --silent --prefix clients/js
+	touch $@
+
+.PHONY: lock
+lock: | $(UV) ## Resolve the dependencies anew, within their ranges (UPGRADE=1: to the newest)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url $(if $(UPGRADE),--upgrade) \
+		--group pyproject.toml:dev --all-extras $(PACKAGE)/pyproject.toml \
+		--output-file requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --no-annotate --constraints requirements.lock --upgrade \
+		$(foreach name,boto3 botocore python-dateutil s3transfer six urllib3,--no-emit-package $(name)) \
+		$(PACKAGE)/pyproject.toml --output-file $(PACKAGE)/requirements.lock
+
+# --- develop ----------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## Start a local AWS, deploy this template onto it, open the demo page
+	@$(BIN)/python -m demo
+
+.PHONY: test
+test: setup browser ## Run every test: units, contracts, functions, deployed stack, browser
+	$(BIN)/python -X dev -m pytest
+	npm test --silent --prefix clients/js
+
+.PHONY: check
+check: setup ## Check format, lint, types, import rules and the template
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/sam validate
+	$(BIN)/sam validate --lint
+	npm run check --silent --prefix clients/js
+
+.PHONY: format
+format: setup ## Rewrite the Python files in the one format
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: setup ## Measure latency, throughput and replay on the local AWS
+	$(BIN)/python -m bench
+
+# Chromium is Debian's; elsewhere, CHROMIUM names one.
+CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
+export CHROMIUM
+
+.PHONY: browser
+browser:
+	@test -n "$(CHROMIUM)" || .ci/install-chromium
+
+# --- deploy -----------------------------------------------------------------
+
+.PHONY: deploy
+deploy: setup ## Build, and deploy to the AWS account of your credentials (asks first)
+	$(BIN)/sam build
+	$(BIN)/sam deploy --guided
