@@ -1,0 +1,28 @@
+"""The change feed of the log's table: pushes what is new to who subscribes to it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from tailrace import wiring
+from tailrace.adapters.calls import local_clock
+from tailrace.fanout import Fanout, decode
+from tailrace.telemetry import Telemetry
+
+# What must be left of an invocation when the last retry begins.
+RESERVE_MS = 5_000
+
+telemetry = Telemetry()
+
+
+@cache
+def fanout() -> Fanout:
+    return wiring.fanout(telemetry)
+
+
+@telemetry.wrap
+def handler(event: Any, context: Any) -> dict[str, Any]:
+    deadline = local_clock() + context.get_remaining_time_in_millis() - RESERVE_MS
+    failed = fanout().push(decode(event), deadline)
+    return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}

@@ -1,0 +1,22 @@
+"""The publish API: PROTOCOL.md §4. Who may call it is IAM's decision."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from tailrace import wiring
+from tailrace.publish import Publish
+from tailrace.telemetry import Telemetry
+
+telemetry = Telemetry()
+
+
+@cache
+def publish() -> Publish:
+    return wiring.publish(telemetry)
+
+
+@telemetry.wrap
+def handler(event: Any, context: Any) -> dict[str, Any]:
+    return publish().handle(event)

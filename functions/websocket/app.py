@@ -1,0 +1,66 @@
+"""All WebSocket routes in one function, so that it is warm.
+
+Dispatches on the event type, which API Gateway sets; never on the route key, which a
+client can name in its frame.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from tailrace import wiring
+from tailrace.errors import Forbidden, Unauthorized, Unavailable
+from tailrace.session import Session
+from tailrace.telemetry import Telemetry
+
+SUBPROTOCOL = "tailrace.v1"
+BEARER = "bearer."
+
+telemetry = Telemetry()
+
+
+@cache
+def session() -> Session:
+    return wiring.session(telemetry)
+
+
+@telemetry.wrap
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    about = event["requestContext"]
+    connection = about["connectionId"]
+    kind = about["eventType"]
+    if kind == "CONNECT":
+        return connect(connection, event)
+    if kind == "DISCONNECT":
+        session().disconnect(connection)
+    elif kind == "MESSAGE":
+        session().receive(connection, event.get("body"))
+    return {"statusCode": 200}
+
+
+def connect(connection: str, event: dict[str, Any]) -> dict[str, Any]:
+    headers = {
+        name.lower(): value for name, value in (event.get("headers") or {}).items()
+    }
+    offered = [
+        name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")
+    ]
+    bearers = [name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)]
+    query = event.get("queryStringParameters") or {}
+    try:
+        session().connect(
+            connection,
+            bearers[0] if bearers else query.get("token"),
+            headers.get("origin"),
+        )
+    except Unauthorized:
+        return {"statusCode": 401}
+    except Forbidden:
+        return {"statusCode": 403}
+    except Unavailable:
+        return {"statusCode": 503}
+    if SUBPROTOCOL in offered:
+        # Only this one: the other is the token.
+        return {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": SUBPROTOCOL}}
+    return {"statusCode": 200}

@@ -1,0 +1,1 @@
+"""The outside: DynamoDB, API Gateway and Secrets Manager, and the same in memory."""

@@ -1,0 +1,386 @@
+"""The log's and the state's tables in DynamoDB.
+
+Every attribute is named through `ExpressionAttributeNames`: most of ours are reserved
+words, which AWS refuses and emulators let pass. All reads are consistent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ..ports import Connection, Lease, Rights, Subscription
+from ..records import Item, Record, from_item, to_item
+from .calls import attempt, code
+
+
+class DynamoDBLog:
+    """The `LogStore`. `client`: a boto3 DynamoDB client made with `calls.config`."""
+
+    def __init__(self, client: Any, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def put(self, record: Record) -> Record | None:
+        """Insert, or return the winner. A try whose answer was lost may have been
+        applied, so that the winner can be the record itself (`rules.meet`)."""
+        item = to_item(record)
+
+        def put() -> Record | None:
+            try:
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#seq)",
+                    ExpressionAttributeNames={"#seq": "seq"},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+                return None
+            except ClientError as error:
+                if code(error) != "ConditionalCheckFailedException":
+                    raise
+                winner: Any = error.response
+                return from_item(winner["Item"])
+
+        return attempt(put)
+
+    def last(self, stream: str, at_most: int | None = None) -> Record | None:
+        names = {"#stream": "stream"}
+        values: Item = {":stream": {"S": stream}}
+        condition = "#stream = :stream"
+        if at_most is not None:
+            names["#seq"] = "seq"
+            values[":most"] = {"N": str(at_most)}
+            condition += " AND #seq <= :most"
+        page = attempt(
+            lambda: self._client.query(
+                TableName=self._table,
+                KeyConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+                ScanIndexForward=False,
+                Limit=1,
+                ConsistentRead=True,
+            )
+        )
+        return from_item(page["Items"][0]) if page["Items"] else None
+
+    def range(self, stream: str, start: int) -> Iterator[Record]:
+        pages = _pages(
+            self._client,
+            TableName=self._table,
+            KeyConditionExpression="#stream = :stream AND #seq >= :start",
+            ExpressionAttributeNames={"#stream": "stream", "#seq": "seq"},
+            ExpressionAttributeValues={
+                ":stream": {"S": stream},
+                ":start": {"N": str(start)},
+            },
+            ConsistentRead=True,
+        )
+        for item in pages:
+            yield from_item(item)
+
+    def remove(self, stream: str, seq: int) -> None:
+        attempt(
+            lambda: self._client.delete_item(
+                TableName=self._table,
+                Key={"stream": {"S": stream}, "seq": {"N": str(seq)}},
+            )
+        )
+
+
+_CONNECTION = "connection"
+_GRANTS = ("read", "cancel", "send")
+
+
+class DynamoDBState:
+    """The `State`, rows under `pk` and `sk`:
+
+    | pk | sk | row |
+    |---|---|---|
+    | `connection#<id>` | `connection` | the connection |
+    | `connection#<id>` | `stream#<stream>` | a stream that it subscribes to |
+    | `stream#<stream>` | `<connection>` | a subscription |
+    | `sub#<sub>` | `<connection>` | a connection of a sub |
+    | `lease#<stream>` | `<run>#<writer>` | a lease |
+    | `key#<stream>` | `<key>` | where a keyed call began |
+    """
+
+    def __init__(self, client: Any, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    # ---- connections -----------------------------------------------------------------
+
+    def put_connection(self, connection: Connection, expires_at: int) -> None:
+        rights = connection.rights
+        self._put(f"sub#{rights.sub}", connection.id, {}, expires_at)
+        self._put(
+            f"connection#{connection.id}",
+            _CONNECTION,
+            {**_rights_attributes(rights), "bad_frames": {"N": "0"}},
+            expires_at,
+        )
+
+    def connection(self, id: str) -> Connection | None:
+        row: Item | None = None
+        streams: dict[str, int] = {}
+        for item in self._rows(f"connection#{id}"):
+            if item["sk"]["S"] == _CONNECTION:
+                row = item
+            else:
+                stream = item["sk"]["S"].removeprefix("stream#")
+                streams[stream] = int(item["n"]["N"])
+        if row is None:
+            return None
+        return Connection(id, _rights(row), int(row["bad_frames"]["N"]), streams)
+
+    def set_rights(self, id: str, rights: Rights) -> bool:
+        attributes = _rights_attributes(rights)
+        # No condition on the old rights: the client has one `auth` under way.
+        updated = self._update(
+            id,
+            "SET " + ", ".join(f"#{name} = :{name}" for name in attributes),
+            {f"#{name}": name for name in attributes},
+            {f":{name}": value for name, value in attributes.items()},
+        )
+        return updated is not None
+
+    def count_bad_frame(self, id: str) -> int:
+        counted = self._update(
+            id,
+            "ADD #bad_frames :one",
+            {"#bad_frames": "bad_frames"},
+            {":one": {"N": "1"}},
+        )
+        return int(counted["bad_frames"]["N"]) if counted else 0
+
+    def remove_connection(self, id: str) -> None:
+        connection = self.connection(id)
+        if connection is None:
+            return
+        for stream in connection.streams:
+            self._delete(f"stream#{stream}", id)
+            self._delete(f"connection#{id}", f"stream#{stream}")
+        self._delete(f"sub#{connection.rights.sub}", id)
+        self._delete(f"connection#{id}", _CONNECTION)
+
+    def connections_of(self, sub: str) -> list[str]:
+        return [item["sk"]["S"] for item in self._rows(f"sub#{sub}")]
+
+    # ---- subscriptions ---------------------------------------------------------------
+
+    def subscribe(self, subscription: Subscription, expires_at: int) -> None:
+        n: Item = {"n": {"N": str(subscription.n)}}
+        # The reverse row first: it is what finds the other one again.
+        for pk, sk, attributes in (
+            (
+                f"connection#{subscription.connection}",
+                f"stream#{subscription.stream}",
+                n,
+            ),
+            (
+                f"stream#{subscription.stream}",
+                subscription.connection,
+                {**n, "exp": {"N": str(subscription.exp)}},
+            ),
+        ):
+            self._put(
+                pk,
+                sk,
+                attributes,
+                expires_at,
+                condition="attribute_not_exists(#n) OR #n <= :n",
+                names={"#n": "n"},
+                values={":n": n["n"]},
+            )
+
+    def unsubscribe(self, stream: str, connection: str, n: int) -> None:
+        for pk, sk in (
+            (f"stream#{stream}", connection),
+            (f"connection#{connection}", f"stream#{stream}"),
+        ):
+            self._delete(pk, sk, "#n <= :n", {"#n": "n"}, {":n": {"N": str(n)}})
+
+    def subscribers(self, stream: str) -> list[Subscription]:
+        return [
+            Subscription(
+                stream, item["sk"]["S"], int(item["n"]["N"]), int(item["exp"]["N"])
+            )
+            for item in self._rows(f"stream#{stream}")
+        ]
+
+    def drop(self, subscription: Subscription) -> None:
+        self._delete(
+            f"stream#{subscription.stream}",
+            subscription.connection,
+            "#n = :n",
+            {"#n": "n"},
+            {":n": {"N": str(subscription.n)}},
+        )
+
+    # ---- leases and keys -------------------------------------------------------------
+
+    def lease(self, stream: str, run: str, writer: str) -> Lease | None:
+        item = self._get(f"lease#{stream}", f"{run}#{writer}")
+        if item is None:
+            return None
+        return Lease(int(item["until"]["N"]), item["handed_over"]["BOOL"])
+
+    def put_lease(
+        self, stream: str, run: str, writer: str, lease: Lease, expires_at: int
+    ) -> None:
+        self._put(
+            f"lease#{stream}",
+            f"{run}#{writer}",
+            {
+                "until": {"N": str(lease.until)},
+                "handed_over": {"BOOL": lease.handed_over},
+            },
+            expires_at,
+        )
+
+    def remember_key(self, stream: str, key: str, seq: int, expires_at: int) -> int:
+        there = self._put(
+            f"key#{stream}",
+            key,
+            {"seq": {"N": str(seq)}},
+            expires_at,
+            condition="attribute_not_exists(#pk)",
+            names={"#pk": "pk"},
+        )
+        return int(there["seq"]["N"]) if there else seq
+
+    # ---- the four calls --------------------------------------------------------------
+
+    def _put(
+        self,
+        pk: str,
+        sk: str,
+        attributes: Mapping[str, Any],
+        expires_at: int,
+        *,
+        condition: str | None = None,
+        names: dict[str, str] | None = None,
+        values: Item | None = None,
+    ) -> Item | None:
+        """Put a row; return the row that the condition met instead."""
+        call: dict[str, Any] = {
+            "TableName": self._table,
+            "Item": {
+                "pk": {"S": pk},
+                "sk": {"S": sk},
+                **attributes,
+                "expires_at": {"N": str(expires_at)},
+            },
+        }
+        if condition is not None:
+            call["ConditionExpression"] = condition
+            call["ExpressionAttributeNames"] = names
+            call["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+        if values is not None:
+            call["ExpressionAttributeValues"] = values
+        try:
+            attempt(lambda: self._client.put_item(**call))
+            return None
+        except ClientError as error:
+            if code(error) != "ConditionalCheckFailedException":
+                raise
+            response: Any = error.response
+            there: Item = response["Item"]
+            return there
+
+    def _get(self, pk: str, sk: str) -> Item | None:
+        answer = attempt(
+            lambda: self._client.get_item(
+                TableName=self._table,
+                Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                ConsistentRead=True,
+            )
+        )
+        item: Item | None = answer.get("Item")
+        return item
+
+    def _delete(
+        self,
+        pk: str,
+        sk: str,
+        condition: str | None = None,
+        names: dict[str, str] | None = None,
+        values: Item | None = None,
+    ) -> None:
+        call: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+        }
+        if condition is not None:
+            call["ConditionExpression"] = condition
+            call["ExpressionAttributeNames"] = names
+            call["ExpressionAttributeValues"] = values
+        try:
+            attempt(lambda: self._client.delete_item(**call))
+        except ClientError as error:
+            if code(error) != "ConditionalCheckFailedException":
+                raise
+
+    def _update(
+        self, id: str, expression: str, names: dict[str, str], values: Item
+    ) -> Any:
+        """Update a connection's row; return its new attributes, None if it is gone."""
+        try:
+            answer = attempt(
+                lambda: self._client.update_item(
+                    TableName=self._table,
+                    Key={"pk": {"S": f"connection#{id}"}, "sk": {"S": _CONNECTION}},
+                    UpdateExpression=expression,
+                    ConditionExpression="attribute_exists(#pk)",
+                    ExpressionAttributeNames={**names, "#pk": "pk"},
+                    ExpressionAttributeValues=values,
+                    ReturnValues="UPDATED_NEW",
+                )
+            )
+            return answer["Attributes"]
+        except ClientError as error:
+            if code(error) != "ConditionalCheckFailedException":
+                raise
+            return None
+
+    def _rows(self, pk: str) -> Iterator[Item]:
+        return _pages(
+            self._client,
+            TableName=self._table,
+            KeyConditionExpression="#pk = :pk",
+            ExpressionAttributeNames={"#pk": "pk"},
+            ExpressionAttributeValues={":pk": {"S": pk}},
+            ConsistentRead=True,
+        )
+
+
+def _pages(client: Any, **query: Any) -> Iterator[Item]:
+    while True:
+        page = attempt(lambda: client.query(**query))
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return
+        query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+
+def _rights_attributes(rights: Rights) -> Item:
+    grants = {name: getattr(rights, name) for name in _GRANTS}
+    return {
+        "sub": {"S": rights.sub},
+        "exp": {"N": str(rights.exp)},
+        "grants": {"S": json.dumps(grants)},
+    }
+
+
+def _rights(item: Item) -> Rights:
+    grants = json.loads(item["grants"]["S"])
+    return Rights(
+        sub=item["sub"]["S"],
+        exp=int(item["exp"]["N"]),
+        **{name: tuple(grants[name]) for name in _GRANTS},
+    )

@@ -1,0 +1,175 @@
+"""The ports in memory: for tests, the simulator, benchmarks and trying things out.
+
+Everything is kept until the process ends; rows do not expire by themselves, as they may
+not for days in DynamoDB. Safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..ports import Connection, Lease, Push, Rights, Subscription
+from ..records import Record
+
+
+class MemoryLog:
+    """A `LogStore` of lists, one for each stream, ordered by seq."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seqs: dict[str, list[int]] = defaultdict(list)
+        self._records: dict[str, dict[int, Record]] = defaultdict(dict)
+
+    def put(self, record: Record) -> Record | None:
+        with self._lock:
+            records = self._records[record.stream]
+            winner = records.get(record.seq)
+            if winner is None:
+                records[record.seq] = record
+                seqs = self._seqs[record.stream]
+                if seqs and seqs[-1] > record.seq:
+                    bisect.insort(seqs, record.seq)
+                else:
+                    seqs.append(record.seq)
+            return winner
+
+    def last(self, stream: str, at_most: int | None = None) -> Record | None:
+        with self._lock:
+            seqs = self._seqs[stream]
+            at = len(seqs) if at_most is None else bisect.bisect_right(seqs, at_most)
+            return self._records[stream][seqs[at - 1]] if at else None
+
+    def range(self, stream: str, start: int) -> Iterator[Record]:
+        with self._lock:
+            seqs = self._seqs[stream]
+            found = seqs[bisect.bisect_left(seqs, start) :]
+        for seq in found:
+            record = self._records[stream].get(seq)
+            if record is not None:
+                yield record
+
+    def remove(self, stream: str, seq: int) -> None:
+        with self._lock:
+            if self._records[stream].pop(seq, None) is not None:
+                self._seqs[stream].remove(seq)
+
+
+class MemoryState:
+    """A `State` of dicts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._connections: dict[str, Connection] = {}
+        self._subscriptions: dict[str, dict[str, Subscription]] = defaultdict(dict)
+        self._leases: dict[tuple[str, str, str], Lease] = {}
+        self._keys: dict[tuple[str, str], int] = {}
+
+    def put_connection(self, connection: Connection, expires_at: int) -> None:
+        with self._lock:
+            self._connections[connection.id] = connection
+
+    def connection(self, id: str) -> Connection | None:
+        with self._lock:
+            connection = self._connections.get(id)
+            if connection is None:
+                return None
+            streams = {
+                stream: rows[id].n
+                for stream, rows in self._subscriptions.items()
+                if id in rows
+            }
+            return replace(connection, streams=streams)
+
+    def set_rights(self, id: str, rights: Rights) -> bool:
+        with self._lock:
+            if id not in self._connections:
+                return False
+            self._connections[id] = replace(self._connections[id], rights=rights)
+            return True
+
+    def count_bad_frame(self, id: str) -> int:
+        with self._lock:
+            connection = self._connections.get(id)
+            if connection is None:
+                return 0
+            bad = connection.bad_frames + 1
+            self._connections[id] = replace(connection, bad_frames=bad)
+            return bad
+
+    def remove_connection(self, id: str) -> None:
+        with self._lock:
+            self._connections.pop(id, None)
+            for rows in self._subscriptions.values():
+                rows.pop(id, None)
+
+    def connections_of(self, sub: str) -> list[str]:
+        with self._lock:
+            return [
+                connection.id
+                for connection in self._connections.values()
+                if connection.rights.sub == sub
+            ]
+
+    def subscribe(self, subscription: Subscription, expires_at: int) -> None:
+        with self._lock:
+            rows = self._subscriptions[subscription.stream]
+            there = rows.get(subscription.connection)
+            if there is None or there.n <= subscription.n:
+                rows[subscription.connection] = subscription
+
+    def unsubscribe(self, stream: str, connection: str, n: int) -> None:
+        with self._lock:
+            there = self._subscriptions[stream].get(connection)
+            if there is not None and there.n <= n:
+                del self._subscriptions[stream][connection]
+
+    def subscribers(self, stream: str) -> list[Subscription]:
+        with self._lock:
+            return list(self._subscriptions[stream].values())
+
+    def drop(self, subscription: Subscription) -> None:
+        with self._lock:
+            rows = self._subscriptions[subscription.stream]
+            there = rows.get(subscription.connection)
+            if there is not None and there.n == subscription.n:
+                del rows[subscription.connection]
+
+    def lease(self, stream: str, run: str, writer: str) -> Lease | None:
+        with self._lock:
+            return self._leases.get((stream, run, writer))
+
+    def put_lease(
+        self, stream: str, run: str, writer: str, lease: Lease, expires_at: int
+    ) -> None:
+        with self._lock:
+            self._leases[(stream, run, writer)] = lease
+
+    def remember_key(self, stream: str, key: str, seq: int, expires_at: int) -> int:
+        with self._lock:
+            return self._keys.setdefault((stream, key), seq)
+
+
+class MemoryGateway:
+    """A `Gateway` that keeps what it is given: `sent[connection]` is a list of frames.
+
+    Connections in `gone` answer `GONE`; `disconnected` lists whom it closed.
+    """
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[str]] = defaultdict(list)
+        self.gone: set[str] = set()
+        self.disconnected: list[str] = []
+
+    def push(self, connection: str, frame: str) -> Push:
+        if connection in self.gone:
+            return Push.GONE
+        self.sent[connection].append(frame)
+        return Push.DONE
+
+    def disconnect(self, connection: str) -> None:
+        self.disconnected.append(connection)
+        self.gone.add(connection)

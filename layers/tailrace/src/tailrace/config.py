@@ -1,0 +1,67 @@
+"""The environment of the functions: read here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the template tells a function; each function is told only what it uses."""
+
+    log_table: str = ""
+    state_table: str = ""
+    secret: str = ""
+    connections_url: str = ""
+    origins: tuple[str, ...] = ()
+    retention_hours: int = 72
+    lease_seconds: int = 30
+
+    def require(self, *names: str) -> Settings:
+        """Return itself if these have values; else say which variables are missing."""
+        missing = [
+            f"TAILRACE_{name.upper()}" for name in names if not vars_of(self)[name]
+        ]
+        if missing:
+            raise Invalid(f"environment: {', '.join(missing)} must be set")
+        return self
+
+
+def vars_of(settings: Settings) -> dict[str, object]:
+    """Return the settings by name."""
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings; `Invalid` for a number that is none."""
+    defaults = Settings()
+    return Settings(
+        log_table=environ.get("TAILRACE_LOG_TABLE", ""),
+        state_table=environ.get("TAILRACE_STATE_TABLE", ""),
+        secret=environ.get("TAILRACE_SECRET", ""),
+        connections_url=environ.get("TAILRACE_CONNECTIONS_URL", ""),
+        origins=tuple(
+            origin.strip()
+            for origin in environ.get("TAILRACE_ORIGINS", "").split(",")
+            if origin.strip()
+        ),
+        retention_hours=_number(
+            environ, "TAILRACE_RETENTION_HOURS", defaults.retention_hours, 1, 8_760
+        ),
+        lease_seconds=_number(
+            environ, "TAILRACE_LEASE_SECONDS", defaults.lease_seconds, 1, 43_200
+        ),
+    )
+
+
+def _number(
+    environ: Mapping[str, str], name: str, default: int, least: int, most: int
+) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise Invalid(f"environment: {name} must be a number from {least} to {most}")
+    return int(text)

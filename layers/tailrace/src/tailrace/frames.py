@@ -1,0 +1,185 @@
+"""Frames: what a client may send, decoded and checked; what it is answered, encoded.
+
+Pure. Slices have their own module. Any bytes give a frame or an `Invalid`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from . import chunks, ids
+from .errors import Invalid, TailraceError, TooLarge, TooMany
+from .positions import Position, check_position
+from .slices import MAX_FRAME_BYTES
+
+PROTOCOL = 1
+MAX_STREAMS = 50
+_MAX_N = 1 << 53
+# 50 refused names, four bytes a character, still fit one answer.
+_SHOWN_NAME = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    stream: str
+    n: int
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    stream: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """`streams`: a position for each good name; `refused`: what is wrong with others"""
+
+    streams: dict[str, Position]
+    refused: dict[str, Invalid]
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    stream: str
+    run: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    token: str
+    n: int
+
+
+ClientFrame = Subscribe | Unsubscribe | Sync | Cancel | Auth
+
+
+def decode(body: Any) -> ClientFrame:
+    """Return the frame in a message's text; `Invalid`, `TooLarge` or `TooMany` if it
+    is none. The error says what is wrong, and never repeats the content."""
+    if not isinstance(body, str):
+        raise Invalid("frame: must be text")
+    if len(body) > MAX_FRAME_BYTES or len(body.encode("utf-8", "replace")) > (
+        MAX_FRAME_BYTES
+    ):
+        raise TooLarge("frame: more than 32,000 bytes", limit=MAX_FRAME_BYTES)
+    try:
+        frame = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Invalid("frame: not JSON") from None
+    if not isinstance(frame, dict):
+        raise Invalid("frame: must be an object")
+    kind = frame.get("type")
+    if not isinstance(kind, str):
+        raise Invalid("frame: has no type")
+    if kind == "subscribe":
+        return Subscribe(_stream(frame), _n(frame), _position(frame))
+    if kind == "unsubscribe":
+        return Unsubscribe(_stream(frame), _n(frame))
+    if kind == "sync":
+        return _sync(frame)
+    if kind == "cancel":
+        return Cancel(_stream(frame), ids.check_run(frame.get("run")), _n(frame))
+    if kind == "auth":
+        token = frame.get("token")
+        if not isinstance(token, str):
+            raise Invalid("token: must be text")
+        return Auth(token, _n(frame))
+    raise Invalid("frame: unknown type")
+
+
+def echo(body: Any) -> dict[str, Any]:
+    """Return `stream` and `n` of a bad frame, where they are fit to be sent back."""
+    try:
+        frame = json.loads(body)
+        found: dict[str, Any] = {}
+        if isinstance(frame, dict):
+            for name, check in (("stream", ids.check_stream), ("n", _check_n)):
+                try:
+                    found[name] = check(frame.get(name))
+                except Invalid:
+                    continue
+        return found
+    except (ValueError, TypeError, RecursionError):
+        return {}
+
+
+def subscribed(stream: str, n: int, facts: dict[str, Any]) -> str:
+    """`facts`: run, tail, from, active, more (PROTOCOL.md §3.4)."""
+    return encode(
+        {
+            "type": "subscribed",
+            "stream": stream,
+            "n": n,
+            **facts,
+            "protocol": PROTOCOL,
+        }
+    )
+
+
+def synced(n: int, time: int, tails: dict[str, Any]) -> str:
+    """`tails`: facts or an error for each stream; `time`: the server's clock, ms."""
+    return encode(
+        {
+            "type": "synced",
+            "n": n,
+            "time": time,
+            "protocol": PROTOCOL,
+            "tails": tails,
+        }
+    )
+
+
+def error(problem: TailraceError, about: dict[str, Any]) -> str:
+    """`about`: the `stream` and `n` of the frame that it answers."""
+    return encode({"type": "error", **problem.as_dict(), **about})
+
+
+def encode(frame: dict[str, Any]) -> str:
+    """Return the JSON text of a frame."""
+    return chunks.encode(frame, "frame")
+
+
+def _sync(frame: dict[str, Any]) -> Sync:
+    n = _n(frame)
+    streams = frame.get("streams")
+    if not isinstance(streams, dict):
+        raise Invalid("streams: must be an object")
+    if len(streams) > MAX_STREAMS:
+        raise TooMany(f"streams: more than {MAX_STREAMS}", limit=MAX_STREAMS)
+    positions: dict[str, Position] = {}
+    refused: dict[str, Invalid] = {}
+    for name, given in streams.items():
+        try:
+            ids.check_stream(name)
+            if given is None:
+                given = []
+            if not isinstance(given, list) or len(given) > 2:
+                raise Invalid("position: must be null, [run], [run, seq], [null, seq]")
+            positions[name] = check_position(*given, *[None] * (2 - len(given)))
+        except Invalid as problem:
+            refused[name[:_SHOWN_NAME]] = problem
+    return Sync(positions, refused, n)
+
+
+def _stream(frame: dict[str, Any]) -> str:
+    return ids.check_stream(frame.get("stream"))
+
+
+def _position(frame: dict[str, Any]) -> Position:
+    return check_position(frame.get("run"), frame.get("after"))
+
+
+def _n(frame: dict[str, Any]) -> int:
+    return _check_n(frame.get("n"))
+
+
+def _check_n(n: Any) -> int:
+    if type(n) is not int or not 0 < n < _MAX_N:
+        raise Invalid("n: must be a whole number from 1")
+    return n

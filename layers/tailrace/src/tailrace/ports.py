@@ -1,0 +1,142 @@
+"""What the logic asks of the outside: the log's table, the state's table, the gateway.
+
+Each port has a DynamoDB or API Gateway adapter and one in memory; one contract suite
+holds them to the promises written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from .records import Record
+
+Clock = Callable[[], int]
+"""AWS time, in ms."""
+
+
+class LogStore(Protocol):
+    """The log's table. Every read is consistent. Every call may raise `Unavailable`;
+    after a `put` that did, the record may be in, or get in later, or never."""
+
+    def put(self, record: Record) -> Record | None:
+        """Insert the record if nothing has its key; else return what has it."""
+
+    def last(self, stream: str, at_most: int | None = None) -> Record | None:
+        """Return the record with the greatest key (not above `at_most`), if any."""
+
+    def range(self, stream: str, start: int) -> Iterator[Record]:
+        """Yield the records from key `start` on, in order, read page by page."""
+
+    def remove(self, stream: str, seq: int) -> None:
+        """Remove a record; nothing happens if it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Until when (ms) a silent writer of a run is alive; `handed_over`: or until
+    somebody claims the run."""
+
+    until: int
+    handed_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a token granted to a connection. `exp`: seconds."""
+
+    sub: str
+    exp: int
+    read: tuple[str, ...] = ()
+    cancel: tuple[str, ...] = ()
+    send: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection's row, and the streams that it subscribes to, with their `n`."""
+
+    id: str
+    rights: Rights
+    bad_frames: int = 0
+    streams: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One subscriber of a stream. Nothing is pushed past `exp` (seconds)."""
+
+    stream: str
+    connection: str
+    n: int
+    exp: int
+
+
+class State(Protocol):
+    """The state's table. Reads are consistent. Every call may raise `Unavailable`.
+
+    `expires_at` (seconds) is when TTL may delete a row.
+    """
+
+    def put_connection(self, connection: Connection, expires_at: int) -> None:
+        """Store the row of a new connection, findable by its `sub`."""
+
+    def connection(self, id: str) -> Connection | None:
+        """Return the connection with its subscriptions, if it has a row."""
+
+    def set_rights(self, id: str, rights: Rights) -> bool:
+        """Replace the rights of a connection; False if it has no row."""
+
+    def count_bad_frame(self, id: str) -> int:
+        """Count one bad frame of a connection; return how many there are now."""
+
+    def remove_connection(self, id: str) -> None:
+        """Remove the connection's row and all its subscriptions."""
+
+    def connections_of(self, sub: str) -> list[str]:
+        """Return the ids of the connections of a `sub`; some may be dead."""
+
+    def subscribe(self, subscription: Subscription, expires_at: int) -> None:
+        """Store a subscription, unless one with a greater `n` is there."""
+
+    def unsubscribe(self, stream: str, connection: str, n: int) -> None:
+        """Remove a subscription if its `n` is not greater."""
+
+    def subscribers(self, stream: str) -> list[Subscription]:
+        """Return all subscriptions of a stream."""
+
+    def drop(self, subscription: Subscription) -> None:
+        """Remove a subscription if it is still the version given."""
+
+    def lease(self, stream: str, run: str, writer: str) -> Lease | None:
+        """Return the lease row of a writer, if any."""
+
+    def put_lease(
+        self, stream: str, run: str, writer: str, lease: Lease, expires_at: int
+    ) -> None:
+        """Store the lease row of a writer."""
+
+    def remember_key(self, stream: str, key: str, seq: int, expires_at: int) -> int:
+        """Store that a keyed call began at `seq`, unless that is stored already;
+        return what is stored."""
+
+
+class Push(Enum):
+    """What became of a push. `DONE` is no proof of delivery."""
+
+    DONE = "done"
+    GONE = "gone"
+    THROTTLED = "throttled"
+    FAILED = "failed"
+
+
+class Gateway(Protocol):
+    """`@connections`. Never raises for what one connection did."""
+
+    def push(self, connection: str, frame: str) -> Push:
+        """Send one frame to a connection."""
+
+    def disconnect(self, connection: str) -> None:
+        """Close a connection; nothing happens if it is gone."""

@@ -1,0 +1,131 @@
+"""Records: the items of the log, and how DynamoDB holds them.
+
+All knowledge of attribute names and their types is in this file. It does not know how
+a record gets into the table, nor whether it may.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from . import chunks as chunk_texts
+from .errors import Invalid
+
+Kind = Literal["open", "data", "claim", "end"]
+
+MAX_MESSAGE_CHARS = 500
+
+Item = dict[str, dict[str, Any]]
+"""An item in DynamoDB's own JSON: `{"seq": {"N": "7"}, …}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored, immutable item of a stream (PROTOCOL.md §2)."""
+
+    stream: str
+    seq: int
+    kind: Kind
+    run: str
+    base: int
+    writer: str
+    epoch: int
+    count: int
+    index: int
+    at: int
+    lease: int
+    expires_at: int
+    shared: bool = False
+    chunks: str = ""
+    meta: str | None = None
+    prev: str | None = None
+    reason: str | None = None
+    message: str | None = None
+
+    @property
+    def next(self) -> int:
+        """The first seq after it."""
+        return self.seq + self.count
+
+    @property
+    def last(self) -> int:
+        """The last seq that it takes."""
+        return self.seq + self.count - 1
+
+    @property
+    def chunks_in(self) -> int:
+        """How many chunks of its run are in, its own included."""
+        return self.index + (self.count if self.kind == "data" else 0)
+
+    @property
+    def active(self) -> bool:
+        """Whether its run goes on, as far as this record tells."""
+        return self.kind != "end"
+
+    def expired(self, now: int) -> bool:
+        """Whether readers must treat it as gone. TTL deletes days later."""
+        return self.expires_at * 1000 <= now
+
+    def behind(self, after: int) -> Record:
+        """Return what is left of it behind the seq `after`, which lies inside it."""
+        if self.kind != "data" or not self.seq <= after < self.last:
+            raise ValueError(f"{after} does not lie inside {self.seq}-{self.last}")
+        skip = after + 1 - self.seq
+        rest = chunk_texts.split(self.chunks)[skip:]
+        return replace(
+            self,
+            seq=after + 1,
+            count=self.count - skip,
+            index=self.index + skip,
+            chunks=",".join(rest),
+        )
+
+
+_NUMBERS = (
+    "seq",
+    "base",
+    "epoch",
+    "count",
+    "index",
+    "at",
+    "lease",
+    "expires_at",
+)
+_TEXTS = ("stream", "kind", "run", "writer")
+_OPTIONAL_TEXTS = ("meta", "prev", "reason", "message")
+_KINDS = ("open", "data", "claim", "end")
+
+
+def to_item(record: Record) -> Item:
+    """Return the record as an item in DynamoDB's JSON."""
+    item: Item = {name: {"S": getattr(record, name)} for name in _TEXTS}
+    for name in _NUMBERS:
+        item[name] = {"N": str(getattr(record, name))}
+    if record.kind == "data":
+        item["chunks"] = {"S": record.chunks}
+    for name in _OPTIONAL_TEXTS:
+        value = getattr(record, name)
+        if value is not None:
+            item[name] = {"S": value}
+    if record.shared:
+        item["shared"] = {"BOOL": True}
+    return item
+
+
+def from_item(item: Item) -> Record:
+    """Return the record that an item holds; `Invalid` if it holds none."""
+    try:
+        fields: dict[str, Any] = {name: str(item[name]["S"]) for name in _TEXTS}
+        fields.update((name, int(item[name]["N"])) for name in _NUMBERS)
+        for name in _OPTIONAL_TEXTS:
+            if name in item:
+                fields[name] = str(item[name]["S"])
+        if fields["kind"] == "data":
+            fields["chunks"] = str(item["chunks"]["S"])
+        fields["shared"] = bool(item.get("shared", {}).get("BOOL", False))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Invalid(f"item is no record: {type(error).__name__} {error}") from None
+    if fields["kind"] not in _KINDS or fields["count"] < 1 or fields["seq"] < 1:
+        raise Invalid("item is no record: kind, count or seq out of range")
+    return Record(**fields)

@@ -1,0 +1,116 @@
+"""Replay: what a consumer at some position has missed, read from the log.
+
+Knows PROTOCOL.md §3.2 (positions) and §3.4 (`from`). It does not know connections:
+whoever asks takes slices until a budget is used up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .log import Log
+from .positions import Position
+from .records import Record
+from .slices import Slice, merge
+
+
+class Replay:
+    """One answer: iterate over its slices, as many as are wanted, then read the facts.
+
+    `tail`, `active` and `run` say what the stream is; `start` is the seq behind which
+    the slices begin; `position` where they ended. `more` is true until the slices have
+    been taken to the end.
+    """
+
+    def __init__(self, log: Log, stream: str, position: Position) -> None:
+        look = log.look(stream)
+        self._log = log
+        self._stream = stream
+        self._look = look
+        self._now = log.clock()
+        tail = look.tail
+        self.active = look.active
+        self.tail = tail.last if tail else 0
+        self.run = tail.run if tail and not tail.expired(self._now) else None
+        self.start = self._begin(position)
+        self.reached = self.start
+        self.more = self.start < self.tail
+
+    def slices(self) -> Iterator[Slice]:
+        """Yield the slices from `start` to the tail that was found, in order."""
+        if self.start >= self.tail:
+            return
+        for piece in merge(self._records(self.start)):
+            yield piece
+            self.reached = piece.next - 1
+        if self.reached < self.tail:
+            yield from self._anew()
+        self.more = False
+
+    def _anew(self) -> Iterator[Slice]:
+        """The log has a hole (records expire in any order): begin where it is whole."""
+        base = self._base()
+        if base - 1 > self.reached:
+            self.start = self.reached = base - 1
+            for piece in merge(self._records(self.start)):
+                yield piece
+                self.reached = piece.next - 1
+        if self.reached < self.tail:
+            self.run, self.active = None, False
+            self.start = self.reached = self.tail
+
+    def _records(self, after: int) -> Iterator[Record]:
+        """Yield what lies behind `after`, as long as it is dense, up to the tail."""
+        held = self._log.store.last(self._stream, after + 1)
+        if held is None or held.last <= after:
+            return
+        expected = after + 1
+        for record in self._log.store.range(self._stream, held.seq):
+            if record.expired(self._now) or record.seq > expected:
+                return
+            if record.seq < expected:
+                record = record.behind(after)
+            yield record
+            expected = record.next
+            if expected > self.tail:
+                return
+
+    def _begin(self, position: Position) -> int:
+        tail = self._look.tail
+        if tail is None:
+            return 0
+        if self.run is None:
+            return tail.last
+        run, after = position.run, position.after
+        if after is not None:
+            return after if self._continues(run, after) else self._base() - 1
+        if run is None or run == tail.run:
+            return self._base() - 1
+        if run > tail.run:
+            return tail.last
+        earlier = self._log.last_of(self._stream, run, tail)
+        if earlier is None or earlier.expired(self._now):
+            return self._base() - 1
+        return earlier.base - 1
+
+    def _continues(self, run: str | None, after: int) -> bool:
+        """Whether the log goes on behind the cursor `(run, after)`."""
+        tail = self._look.tail
+        assert tail is not None
+        if after > tail.last:
+            return False
+        if after == tail.last:
+            return run is None or run == tail.run
+        if run is None:
+            return True
+        held = self._log.store.last(self._stream, after) if after else None
+        return (
+            held is not None
+            and held.run == run
+            and held.last >= after
+            and not held.expired(self._now)
+        )
+
+    def _base(self) -> int:
+        tail = self._look.tail
+        return tail.base if tail else 1

@@ -1,0 +1,306 @@
+"""The websocket session: what a connection may ask, and what it is answered.
+
+One method for each event of a connection; PROTOCOL.md §3 is what they implement. Knows
+no Lambda event and no API Gateway: `connect` raises what refuses the handshake, and
+`receive` answers every frame through the gateway, also a bad one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from . import frames, tokens
+from .errors import (
+    Forbidden,
+    Invalid,
+    TailraceError,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    UnknownConnection,
+)
+from .log import Log
+from .ports import Clock, Connection, Gateway, Push, Rights, State, Subscription
+from .positions import Position
+from .records import Record
+from .replay import Replay
+
+MAX_BAD_FRAMES = 20
+ANSWER_BYTES = 256_000
+ANSWER_MS = 10_000
+# API Gateway ends a connection after two hours; its rows may go a little later.
+CONNECTION_SECONDS = 7_800
+# The sub of a connection that came with an expired token; no token can have it.
+_NOBODY = ""
+
+Count = Callable[[str, int], None]
+
+
+class Keys(Protocol):
+    """The key ring, kept in memory."""
+
+    def ring(self) -> tokens.KeyRing:
+        """Return the ring; it may be out of date."""
+
+    def reread(self) -> tokens.KeyRing:
+        """Return the ring, read anew unless that was done within the last minute."""
+
+
+class Session:
+    """All connections of one stage. `origins`: the allowed `Origin` headers, or `*`."""
+
+    def __init__(
+        self,
+        log: Log,
+        state: State,
+        gateway: Gateway,
+        keys: Keys,
+        clock: Clock,
+        *,
+        origins: Sequence[str],
+        count: Count = lambda name, value: None,
+    ) -> None:
+        self._log = log
+        self._state = state
+        self._gateway = gateway
+        self._keys = keys
+        self._clock = clock
+        self._origins = frozenset(origins)
+        self._count = count
+
+    # ---- events ----------------------------------------------------------------------
+
+    def connect(self, id: str, token: str | None, origin: str | None) -> None:
+        """Let a connection in, or raise `Unauthorized` or `Forbidden`.
+
+        Without an `Origin` (no browser) there is nothing to check: the token is not
+        ambient, as a cookie would be. An expired token comes in without rights.
+        """
+        if origin is not None and not {"*", origin} & self._origins:
+            raise Forbidden("origin: not on the list")
+        if not token:
+            raise Unauthorized("token: missing")
+        try:
+            rights = self._verify(token)
+        except tokens.ExpiredToken:
+            rights = Rights(sub=_NOBODY, exp=0)
+        self._state.put_connection(Connection(id, rights), self._expires_at())
+
+    def disconnect(self, id: str) -> None:
+        """Forget a connection that was closed."""
+        self._state.remove_connection(id)
+
+    def receive(self, id: str, body: Any) -> None:
+        """Handle one message of a client. Answers it; raises nothing of its own."""
+        about = {}
+        try:
+            connection = self._state.connection(id)
+            if connection is None:
+                raise UnknownConnection("the server does not know this connection")
+            try:
+                frame = frames.decode(body)
+            except (Invalid, TooLarge, TooMany):
+                about = frames.echo(body)
+                raise
+            about = {"n": frame.n}
+            stream = getattr(frame, "stream", None)
+            if stream is not None:
+                about["stream"] = stream
+            self._handle(connection, frame)
+        except TailraceError as problem:
+            self._refuse(id, problem, about)
+
+    # ---- frames ----------------------------------------------------------------------
+
+    def _handle(self, connection: Connection, frame: frames.ClientFrame) -> None:
+        if isinstance(frame, frames.Auth):
+            return self._auth(connection, frame)
+        if connection.rights.exp <= self._now():
+            raise Unauthorized("token: expired")
+        if isinstance(frame, frames.Subscribe):
+            return self._subscribe(connection, frame)
+        if isinstance(frame, frames.Unsubscribe):
+            return self._unsubscribe(connection, frame)
+        if isinstance(frame, frames.Sync):
+            return self._sync(connection, frame)
+        return self._cancel(connection, frame)
+
+    def _subscribe(self, connection: Connection, frame: frames.Subscribe) -> None:
+        answer = _Answer(self._clock())
+        new = 0 if frame.stream in connection.streams else 1
+        self._check_room(len(connection.streams) + new)
+        facts = self._serve(connection, frame.stream, frame.n, frame.position, answer)
+        self._count("ReplayedChunks", answer.chunks)
+        if not answer.gone:
+            self._push(connection.id, frames.subscribed(frame.stream, frame.n, facts))
+
+    def _sync(self, connection: Connection, frame: frames.Sync) -> None:
+        answer = _Answer(self._clock())
+        self._check_room(len(connection.streams.keys() | frame.streams.keys()))
+        tails: dict[str, Any] = {
+            name: {"error": problem.as_dict()}
+            for name, problem in frame.refused.items()
+        }
+        for stream, position in frame.streams.items():
+            try:
+                tails[stream] = self._serve(
+                    connection, stream, frame.n, position, answer
+                )
+            except TailraceError as problem:
+                tails[stream] = {"error": problem.as_dict()}
+            if answer.gone:
+                break
+        self._count("ReplayedChunks", answer.chunks)
+        if not answer.gone:
+            self._push(connection.id, frames.synced(frame.n, self._clock(), tails))
+
+    def _unsubscribe(self, connection: Connection, frame: frames.Unsubscribe) -> None:
+        self._state.unsubscribe(frame.stream, connection.id, frame.n)
+        self._answer(connection.id, type="unsubscribed", stream=frame.stream, n=frame.n)
+
+    def _cancel(self, connection: Connection, frame: frames.Cancel) -> None:
+        if not tokens.granted(connection.rights.cancel, frame.stream):
+            raise Forbidden("the token does not grant cancel for this stream")
+        record = self._log.cancel(frame.stream, frame.run)
+        self._answer(
+            connection.id,
+            type="cancelled",
+            stream=frame.stream,
+            run=frame.run,
+            reason=ended_by(record),
+            n=frame.n,
+        )
+
+    def _auth(self, connection: Connection, frame: frames.Auth) -> None:
+        rights = self._verify(frame.token)
+        if connection.rights.sub not in (_NOBODY, rights.sub):
+            raise Unauthorized("token: of another sub")
+        if connection.rights.sub == _NOBODY:
+            self._state.put_connection(
+                Connection(connection.id, rights), self._expires_at()
+            )
+        # The connection first, then what it subscribes to: a crash between leaves
+        # rows that end with the old token, which the client's next sync puts right.
+        if not self._state.set_rights(connection.id, rights):
+            raise UnknownConnection("the server does not know this connection")
+        for stream, n in connection.streams.items():
+            if tokens.granted(rights.read, stream):
+                self._put_subscription(connection.id, stream, n, rights.exp)
+            else:
+                self._state.unsubscribe(stream, connection.id, n)
+                self._answer(
+                    connection.id,
+                    type="unsubscribed",
+                    stream=stream,
+                    reason=Forbidden.code,
+                )
+        self._answer(connection.id, type="authorized", expires_at=rights.exp, n=frame.n)
+
+    # ---- parts -----------------------------------------------------------------------
+
+    def _serve(
+        self,
+        connection: Connection,
+        stream: str,
+        n: int,
+        position: Position,
+        answer: _Answer,
+    ) -> dict[str, Any]:
+        """Subscribe, then replay within the answer's budget; return the facts."""
+        if not tokens.granted(connection.rights.read, stream):
+            raise Forbidden("the token does not grant read for this stream")
+        # The row before the read, so that what is appended between is pushed.
+        self._put_subscription(connection.id, stream, n, connection.rights.exp)
+        replay = Replay(self._log, stream, position)
+        if not answer.stopped:
+            for piece in replay.slices():
+                frame = piece.frame(replay=True)
+                if not answer.take(frame, self._clock()):
+                    break
+                pushed = self._push(connection.id, frame)
+                if pushed is not Push.DONE:
+                    # Nothing that lies behind a failed push may be sent (D7).
+                    answer.stopped = True
+                    if pushed is Push.GONE:
+                        answer.gone = True
+                        self._state.unsubscribe(stream, connection.id, n)
+                    break
+                answer.chunks += piece.count
+        return {
+            "run": replay.run,
+            "tail": replay.tail,
+            "from": replay.start,
+            "active": replay.active,
+            "more": replay.more,
+        }
+
+    def _put_subscription(self, id: str, stream: str, n: int, exp: int) -> None:
+        self._state.subscribe(Subscription(stream, id, n, exp), self._expires_at())
+
+    def _check_room(self, streams: int) -> None:
+        if streams > frames.MAX_STREAMS:
+            raise TooMany(
+                f"more than {frames.MAX_STREAMS} subscriptions",
+                limit=frames.MAX_STREAMS,
+            )
+
+    def _verify(self, token: str) -> Rights:
+        try:
+            return tokens.verify(token, self._keys.ring(), self._now())
+        except tokens.UnknownKey:
+            return tokens.verify(token, self._keys.reread(), self._now())
+
+    def _refuse(self, id: str, problem: TailraceError, about: dict[str, Any]) -> None:
+        """Answer with an error, and close the connection where that is the rule."""
+        close = isinstance(problem, UnknownConnection)
+        try:
+            if isinstance(problem, Invalid | TooLarge | TooMany):
+                close = self._state.count_bad_frame(id) >= MAX_BAD_FRAMES
+                self._count("BadFrames", 1)
+            elif isinstance(problem, Unauthorized):
+                connection = self._state.connection(id)
+                close = not connection or connection.rights.exp <= self._now()
+        except TailraceError:
+            # The tables do not answer; the client is told what it did all the same.
+            pass
+        self._push(id, frames.error(problem, about))
+        if close:
+            self._gateway.disconnect(id)
+
+    def _answer(self, id: str, **frame: Any) -> None:
+        self._push(id, frames.encode(frame))
+
+    def _push(self, id: str, frame: str) -> Push:
+        return self._gateway.push(id, frame)
+
+    def _now(self) -> int:
+        return self._clock() // 1000
+
+    def _expires_at(self) -> int:
+        return self._now() + CONNECTION_SECONDS
+
+
+class _Answer:
+    """What one answer may still spend (§3.4, `more`)."""
+
+    def __init__(self, now: int) -> None:
+        self._deadline = now + ANSWER_MS
+        self._left = ANSWER_BYTES
+        self.chunks = 0
+        self.stopped = False
+        self.gone = False
+
+    def take(self, frame: str, now: int) -> bool:
+        """Whether the frame may still be sent; if not, the answer has stopped."""
+        self._left -= len(frame)
+        if self._left < 0 or now >= self._deadline:
+            self.stopped = True
+        return not self.stopped
+
+
+def ended_by(record: Record | None) -> str | None:
+    """Return how a run ended, given its last record in the log; None: not known."""
+    if record is None:
+        return None
+    return record.reason if record.kind == "end" else "superseded"

@@ -1,0 +1,68 @@
+"""Logs and metrics of the functions, through Powertools.
+
+Tokens, chunks, prompts and secrets are never logged: an exception is logged by its type
+and the places it went through, without its message, which may quote what it met.
+"""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics, MetricUnit
+
+Handler = Callable[[Any, Any], Any]
+
+_UNITS = {"FeedLag": MetricUnit.Milliseconds}
+
+
+class Telemetry:
+    """One function's logger and metrics. Metrics are collected during an invocation
+    and leave as one line of EMF at its end, if there are any."""
+
+    def __init__(self) -> None:
+        self.logger = Logger()
+        self._metrics = Metrics()
+
+    def count(self, name: str, value: int) -> None:
+        """Add to a metric; nothing is emitted for a zero."""
+        if value:
+            self._metrics.add_metric(name, _UNITS.get(name, MetricUnit.Count), value)
+
+    def conflict(self, kind: str) -> None:
+        """Count a put that met another record, by that record's kind."""
+        self.count("AppendConflicts", 1)
+        self.count(f"AppendConflicts{kind.capitalize()}", 1)
+
+    def wrap(self, handler: Handler) -> Handler:
+        """Return the handler that also emits metrics, and logs a crash."""
+
+        @functools.wraps(handler)
+        def wrapped(event: Any, context: Any) -> Any:
+            try:
+                return handler(event, context)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+                self.logger.error(
+                    "the function crashed",
+                    error=type(error).__name__,
+                    where=[
+                        f"{frame.name} in {Path(frame.filename).name}:{frame.lineno}"
+                        for frame in traceback.extract_tb(error.__traceback__)
+                    ],
+                    request=getattr(context, "aws_request_id", None),
+                )
+                # Lambda's runtime logs what is raised, with its message.
+                raise FunctionCrashed(type(error).__name__) from None
+            finally:
+                if self._metrics.metric_set:
+                    self._metrics.flush_metrics()
+
+        return wrapped
+
+
+class FunctionCrashed(Exception):
+    """Something unforeseen happened; the log has where. Carries no content."""

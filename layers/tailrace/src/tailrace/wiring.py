@@ -1,0 +1,105 @@
+"""Puts the parts together for each function, from its environment.
+
+Nothing is built at import; each function calls its own builder once, when its first
+event comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+
+from .adapters.apigateway import ApiGateway
+from .adapters.calls import config, local_clock
+from .adapters.dynamodb import DynamoDBLog, DynamoDBState
+from .adapters.secretsmanager import SecretKeys
+from .config import Settings, from_environment
+from .fanout import Fanout
+from .log import Log
+from .publish import Publish
+from .session import Session
+from .telemetry import Telemetry
+
+# Threads only hide the network's wait: a post costs about 1 ms of CPU.
+_PUSHERS = 16
+
+
+def session(telemetry: Telemetry) -> Session:
+    """Build what the websocket function needs."""
+    settings = from_environment().require(
+        "log_table", "state_table", "secret", "connections_url", "origins"
+    )
+    log = _log(settings, telemetry)
+    return Session(
+        log,
+        log.state,
+        _gateway(settings),
+        SecretKeys(
+            boto3.client("secretsmanager", config=config(read_timeout=3)),
+            settings.secret,
+        ),
+        local_clock,
+        origins=settings.origins,
+        count=telemetry.count,
+    )
+
+
+def publish(telemetry: Telemetry) -> Publish:
+    """Build what the publish function needs."""
+    settings = from_environment().require("log_table", "state_table", "connections_url")
+    log = _log(settings, telemetry)
+    return Publish(log, log.state, _gateway(settings), count=telemetry.count)
+
+
+def fanout(telemetry: Telemetry) -> Fanout:
+    """Build what the fan-out function needs."""
+    settings = from_environment().require("state_table", "connections_url")
+    return Fanout(
+        DynamoDBState(_dynamodb(), settings.state_table),
+        _gateway(settings),
+        local_clock,
+        _side_by_side(ThreadPoolExecutor(_PUSHERS)),
+        count=telemetry.count,
+    )
+
+
+def _log(settings: Settings, telemetry: Telemetry) -> Log:
+    client = _dynamodb()
+    return Log(
+        DynamoDBLog(client, settings.log_table),
+        DynamoDBState(client, settings.state_table),
+        local_clock,
+        retention=settings.retention_hours * 3600,
+        lease=settings.lease_seconds,
+        on_conflict=telemetry.conflict,
+    )
+
+
+def _dynamodb() -> Any:
+    return boto3.client("dynamodb", config=config(read_timeout=3))
+
+
+def _gateway(settings: Settings) -> ApiGateway:
+    return ApiGateway(
+        boto3.client(
+            "apigatewaymanagementapi",
+            endpoint_url=settings.connections_url,
+            config=config(read_timeout=1, connections=_PUSHERS),
+        )
+    )
+
+
+def _side_by_side(
+    pool: ThreadPoolExecutor,
+) -> Callable[[Sequence[Callable[[], None]]], None]:
+    def run_all(tasks: Sequence[Callable[[], None]]) -> None:
+        if len(tasks) == 1:
+            tasks[0]()
+            return
+        for future in [pool.submit(task) for task in tasks]:
+            future.result()
+
+    return run_all
