@@ -1,0 +1,195 @@
+"""A local AWS as a child process.
+
+It runs the functions as processes of its own, in an environment that holds only
+what the Lambda runtime brings. All of it listens on loopback and is gone when the
+context ends, also when whoever started it is killed.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = ROOT / ".tools" / "lambda" / "bin" / "python"
+REGION = "us-east-1"
+STARTUP_SECONDS = 60
+STOP_SECONDS = 5
+
+# Whoever holds the other end of stdin is our parent: when it goes, for whatever
+# reason, everything started here goes too.
+_MAIN = """
+import os, signal, sys, threading
+from ministack.app import main
+
+def follow_the_parent():
+    sys.stdin.buffer.read()
+    os.killpg(0, signal.SIGKILL)
+
+threading.Thread(target=follow_the_parent, daemon=True).start()
+sys.argv[1:] = []
+main()
+"""
+
+
+class LocalAwsError(RuntimeError):
+    """The local AWS, or something run against it, failed; the message says how."""
+
+
+@dataclass(frozen=True)
+class LocalAws:
+    """A running local AWS."""
+
+    port: int
+    log_file: Path
+
+    @property
+    def gateway(self) -> str:
+        """`host:port`, as the template's parameter LocalGateway wants it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{self.gateway}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child process needs to reach this AWS, and no other, as its root."""
+        home = str(self.log_file.parent)
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "TAILRACE_", "POWERTOOLS_"))
+        }
+        return inherited | {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_CONFIG_FILE": f"{home}/none",
+            "AWS_SHARED_CREDENTIALS_FILE": f"{home}/none",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+
+
+@contextlib.contextmanager
+def local_aws(*, enforce_iam: bool = False) -> Iterator[LocalAws]:
+    """Run a local AWS for as long as the context lasts.
+
+    With `enforce_iam`, every call is judged by the policies of whoever signed it;
+    the credentials in `LocalAws.environment` are those of the account's root.
+    """
+    if not PYTHON.exists():
+        raise LocalAwsError("The local AWS is not installed: run `make setup`.")
+    with tempfile.TemporaryDirectory(
+        prefix="tailrace-", ignore_cleanup_errors=True
+    ) as home:
+        aws = LocalAws(port=_free_port(), log_file=Path(home, "local-aws.log"))
+        with aws.log_file.open("wb") as log, _signals_unwind():
+            process = subprocess.Popen(
+                [PYTHON, "-c", _MAIN],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=home,
+                env=_server_environment(aws, home, enforce_iam=enforce_iam),
+                # Its own group: Ctrl-C is for us, who then stop it in order.
+                start_new_session=True,
+            )
+            try:
+                _wait_until_ready(aws, process)
+                yield aws
+            finally:
+                _stop(process)
+
+
+def _server_environment(
+    aws: LocalAws, home: str, *, enforce_iam: bool
+) -> dict[str, str]:
+    """Nothing of ours: the functions inherit it, and would not have it on AWS."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "HOME": home,
+        "TMPDIR": home,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AUTH": str(enforce_iam).lower(),
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(aws.port),
+        "MINISTACK_HOST": "127.0.0.1",
+        "MINISTACK_REGION": REGION,
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "LAMBDA_EXECUTOR": "local",
+        "LOG_LEVEL": "WARNING",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(aws: LocalAws, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            opener.open(f"{aws.endpoint}/_ministack/health", timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+        else:
+            return
+    log = aws.log_file.read_text(errors="replace")[-2000:]
+    raise LocalAwsError(f"The local AWS did not start:\n{log}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    # The functions' processes are in the group too.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdin:
+        process.stdin.close()
+
+
+@contextlib.contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack, as SIGINT does."""
+
+    def unwind(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    replaced = []
+    with contextlib.suppress(ValueError):  # not in the main thread: not ours to set
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, unwind)
+                replaced.append(number)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, signal.SIG_DFL)
