@@ -20,24 +20,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".tools" / "lambda" / "bin" / "python"
+SERVER = ROOT / "demo" / "local_aws_server.py"
 REGION = "us-east-1"
 STARTUP_SECONDS = 60
-STOP_SECONDS = 5
-
-# Whoever holds the other end of stdin is our parent: when it goes, for whatever
-# reason, everything started here goes too.
-_MAIN = """
-import os, signal, sys, threading
-from ministack.app import main
-
-def follow_the_parent():
-    sys.stdin.buffer.read()
-    os.killpg(0, signal.SIGKILL)
-
-threading.Thread(target=follow_the_parent, daemon=True).start()
-sys.argv[1:] = []
-main()
-"""
 
 
 class LocalAwsError(RuntimeError):
@@ -59,6 +44,10 @@ class LocalAws:
     @property
     def endpoint(self) -> str:
         return f"http://{self.gateway}"
+
+    def function_log(self, function: str) -> Path:
+        """Where a function's output is kept; the file exists once it has started."""
+        return self.log_file.parent / "functions" / f"{function}.log"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -98,7 +87,8 @@ def local_aws(*, enforce_iam: bool = False) -> Iterator[LocalAws]:
         aws = LocalAws(port=_free_port(), log_file=Path(home, "local-aws.log"))
         with aws.log_file.open("wb") as log, _signals_unwind():
             process = subprocess.Popen(
-                [PYTHON, "-c", _MAIN],
+                [PYTHON, "-P", SERVER],
+                # Held open by us alone: it ends with us, whatever happens to us.
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -164,10 +154,7 @@ def _wait_until_ready(aws: LocalAws, process: subprocess.Popen[bytes]) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_SECONDS)
-    # The functions' processes are in the group too.
+    # There is nothing to save, and its functions' processes are in its group.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

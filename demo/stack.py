@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
@@ -93,21 +92,15 @@ class LocalStack:
         return self.outputs[f"{name.capitalize()}FunctionName"]
 
     def logs(self, name: FunctionName) -> list[str]:
-        """Return what a function has logged so far, line by line."""
-        pages = self.cloudwatch_logs.get_paginator("filter_log_events").paginate(
-            logGroupName=f"/aws/lambda/{self.function(name)}"
-        )
-        return [event["message"] for page in pages for event in page["events"]]
+        """Return what a function has written so far, line by line."""
+        log = self.aws.function_log(self.function(name))
+        return log.read_text().splitlines() if log.exists() else []
 
     @functools.cached_property
     def cloudformation(self) -> "CloudFormationClient":
         return self._session.client(
             "cloudformation", endpoint_url=self.endpoint, config=_CLIENT
         )
-
-    @functools.cached_property
-    def cloudwatch_logs(self) -> "CloudWatchLogsClient":
-        return self._session.client("logs", endpoint_url=self.endpoint, config=_CLIENT)
 
     @functools.cached_property
     def dynamodb(self) -> "DynamoDBClient":

@@ -1,0 +1,102 @@
+"""The process of the local AWS: ministack, and what API Gateway adds to it.
+
+Runs in the environment of the functions (see local_aws.py), where nothing of this
+repository can be imported. Three things are added to the emulator:
+
+- a socket's subprotocol is the one that `$connect` answered with;
+- a frame of more than 32 KB closes the socket with 1009 before any function sees it;
+- what a function writes is kept in `functions/<name>.log`, also for WebSocket events,
+  whose output the emulator drops.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from ministack import app as emulator
+from ministack.core.lambda_runtime import Worker
+from ministack.services import apigateway
+
+FRAME_BYTES = 32 * 1024
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# A handshake and the frames after it are one task.
+_subprotocol: ContextVar[str | None] = ContextVar("subprotocol", default=None)
+
+
+def answer_with_the_subprotocol_of_connect() -> None:
+    invoke = apigateway._invoke_ws_lambda
+
+    async def remember(*arguments: Any, **named: Any) -> Any:
+        response = await invoke(*arguments, **named)
+        headers = (response or {}).get("headers") or {}
+        for name, value in headers.items():
+            if name.lower() == "sec-websocket-protocol":
+                _subprotocol.set(value)
+        return response
+
+    apigateway._invoke_ws_lambda = remember
+
+
+def limit_sockets() -> None:
+    serve = emulator.app
+
+    async def limited(scope: Message, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"] == "websocket.accept" and _subprotocol.get():
+                message = {**message, "subprotocol": _subprotocol.get()}
+            await send(message)
+
+        async def receive_bounded() -> Message:
+            message = await receive()
+            frame = message.get("text") or ""
+            if len(frame.encode(errors="surrogatepass")) > FRAME_BYTES:
+                await send({"type": "websocket.close", "code": 1009})
+                return {"type": "websocket.disconnect", "code": 1009}
+            return message
+
+        if scope["type"] == "websocket":
+            await serve(scope, receive_bounded, send_on)
+        else:
+            await serve(scope, receive, send)
+
+    emulator.app = limited
+
+
+def keep_what_functions_write(directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+
+    def read_stderr(worker: Any) -> None:
+        path = directory / f"{worker.func_name}.log"
+        with path.open("a", buffering=1, encoding="utf-8") as log:
+            for line in worker._proc.stderr:
+                log.write(line)
+                worker._stderr_queue.put(line.rstrip("\n"))
+
+    Worker._read_stderr = read_stderr
+
+
+def follow_the_parent() -> None:
+    """Die, with all that was started here, when the other end of stdin is gone."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    follow_the_parent()
+    answer_with_the_subprotocol_of_connect()
+    limit_sockets()
+    keep_what_functions_write(Path("functions"))
+    emulator.main()
