@@ -1,0 +1,62 @@
+"""Every adapter of a port, held to one suite: memory, moto, and the local AWS."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from demo.local_aws import local_aws
+from moto import mock_aws
+from tailrace.adapters.calls import config
+from tailrace.adapters.dynamodb import DynamoDBLog, DynamoDBState
+from tailrace.adapters.memory import MemoryLog, MemoryState
+
+from tests.support.tables import create_tables
+
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=["memory", "moto", "emulator"])
+def stores(request: pytest.FixtureRequest) -> Iterator[Callable[[], tuple[Any, Any]]]:
+    """Return a maker of empty pairs of a log store and a state."""
+    if request.param == "memory":
+        yield lambda: (MemoryLog(), MemoryState())
+    elif request.param == "moto":
+        with mock_aws():
+            yield _dynamodb(None)
+    else:
+        with local_aws() as aws:
+            yield _dynamodb(aws.endpoint)
+
+
+def _dynamodb(endpoint: str | None) -> Callable[[], tuple[Any, Any]]:
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=config(read_timeout=10),
+    )
+
+    def make() -> tuple[Any, Any]:
+        number = next(_names)
+        log, state = f"log-{os.getpid()}-{number}", f"state-{os.getpid()}-{number}"
+        create_tables(client, log, state)
+        return DynamoDBLog(client, log), DynamoDBState(client, state)
+
+    return make
+
+
+@pytest.fixture
+def store(stores: Callable[[], tuple[Any, Any]]) -> Any:
+    return stores()[0]
+
+
+@pytest.fixture
+def state(stores: Callable[[], tuple[Any, Any]]) -> Any:
+    return stores()[1]

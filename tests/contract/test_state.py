@@ -1,0 +1,110 @@
+"""What every `State` promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tailrace.ports import Connection, Lease, Rights, Subscription
+
+RIGHTS = Rights("user-7", 2_000_000_000, ("chat:*",), ("chat:42",))
+LATER = 2_000_000_000
+
+
+def subscription(connection: str = "c1", n: int = 1, stream: str = "s") -> Subscription:
+    return Subscription(stream, connection, n, exp=LATER)
+
+
+def test_a_connection_comes_back_with_its_rights_and_streams(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.subscribe(subscription(n=3), LATER)
+    state.subscribe(subscription(n=4, stream="t"), LATER)
+    assert state.connection("c1") == Connection("c1", RIGHTS, 0, {"s": 3, "t": 4})
+
+
+def test_an_unknown_connection_has_no_row_and_gets_none(state: Any) -> None:
+    assert state.connection("nobody") is None
+    assert state.set_rights("nobody", RIGHTS) is False
+    assert state.count_bad_frame("nobody") == 0
+    state.remove_connection("nobody")
+    assert state.connection("nobody") is None
+
+
+def test_rights_are_replaced_and_nothing_else(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.subscribe(subscription(), LATER)
+    state.count_bad_frame("c1")
+    new = Rights("user-7", LATER + 1, ("*",))
+    assert state.set_rights("c1", new) is True
+    assert state.connection("c1") == Connection("c1", new, 1, {"s": 1})
+
+
+def test_bad_frames_are_counted(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    assert [state.count_bad_frame("c1") for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_removed_connection_leaves_no_row(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.put_connection(Connection("c2", RIGHTS), LATER)
+    state.subscribe(subscription("c1"), LATER)
+    state.subscribe(subscription("c2"), LATER)
+    state.remove_connection("c1")
+    assert state.connection("c1") is None
+    assert state.subscribers("s") == [subscription("c2")]
+    assert state.connections_of("user-7") == ["c2"]
+
+
+def test_connections_are_found_by_their_sub(state: Any) -> None:
+    for id in ("c1", "c2"):
+        state.put_connection(Connection(id, RIGHTS), LATER)
+    state.put_connection(Connection("c3", Rights("user-8", LATER)), LATER)
+    assert sorted(state.connections_of("user-7")) == ["c1", "c2"]
+
+
+def test_all_subscribers_of_a_stream_are_found(state: Any) -> None:
+    wanted = [subscription(f"c{number:02}") for number in range(30)]
+    for one in wanted:
+        state.subscribe(one, LATER)
+    state.subscribe(subscription("c99", stream="other"), LATER)
+    found = state.subscribers("s")
+    assert sorted(found, key=lambda one: one.connection) == wanted
+
+
+def test_a_late_subscribe_does_not_undo_a_later_one(state: Any) -> None:
+    state.subscribe(subscription(n=5), LATER)
+    state.subscribe(subscription(n=4), LATER)
+    assert state.subscribers("s") == [subscription(n=5)]
+
+
+def test_a_late_unsubscribe_does_not_undo_a_later_subscribe(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.subscribe(subscription(n=5), LATER)
+    state.unsubscribe("s", "c1", 4)
+    assert state.subscribers("s") == [subscription(n=5)]
+    state.unsubscribe("s", "c1", 6)
+    state.unsubscribe("s", "c1", 6)
+    assert state.subscribers("s") == []
+    assert state.connection("c1").streams == {}
+
+
+def test_a_wrong_gone_drops_only_the_version_that_was_read(state: Any) -> None:
+    state.subscribe(subscription(n=1), LATER)
+    read = state.subscribers("s")[0]
+    state.subscribe(subscription(n=2), LATER)
+    state.drop(read)
+    assert state.subscribers("s") == [subscription(n=2)]
+    state.drop(subscription(n=2))
+    assert state.subscribers("s") == []
+
+
+def test_a_lease_belongs_to_one_writer_of_one_run(state: Any) -> None:
+    state.put_lease("s", "r", "w", Lease(5, handed_over=False), LATER)
+    state.put_lease("s", "r", "w", Lease(7, handed_over=True), LATER)
+    assert state.lease("s", "r", "w") == Lease(7, handed_over=True)
+    assert state.lease("s", "r", "other") is None
+
+
+def test_a_key_remembers_where_its_first_call_began(state: Any) -> None:
+    assert state.remember_key("s", "k", 4, LATER) == 4
+    assert state.remember_key("s", "k", 9, LATER) == 4
+    assert state.remember_key("t", "k", 9, LATER) == 9
