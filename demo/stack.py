@@ -159,19 +159,19 @@ def build(template: Path = TEMPLATE, *, progress: Progress = _silent) -> Path:
     if not built.exists():
         progress("Building the layer")
         BUILDS.mkdir(parents=True, exist_ok=True)
-        # Beside its final place, because the built template has relative paths in it.
+        # Right beside its final place: the built template has relative paths in it.
         scratch = Path(tempfile.mkdtemp(prefix="building-", dir=BUILDS))
         try:
             _sam(
                 "build",
                 *("--template-file", str(template)),
-                *("--build-dir", str(scratch / "build")),
+                *("--build-dir", str(scratch)),
                 "--no-cached",
                 cwd=template.parent,
                 environment=dict(os.environ),
             )
             with contextlib.suppress(OSError):  # somebody else was faster
-                (scratch / "build").rename(directory)
+                scratch.rename(directory)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         _forget_old_builds(keep=directory)
