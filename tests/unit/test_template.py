@@ -1,0 +1,362 @@
+"""What the template promises: least privilege, nothing kept longer than asked for."""
+
+import copy
+import json
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+from tailrace.config import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTIONS = ("Websocket", "Publish", "Fanout")
+STATEFUL = {
+    "AWS::DynamoDB::Table",
+    "AWS::Logs::LogGroup",
+    "AWS::SecretsManager::Secret",
+    "AWS::SQS::Queue",
+}
+
+Resource = dict[str, Any]
+
+
+@cache
+def source() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+    return parsed
+
+
+@cache
+def translated() -> dict[str, Resource]:
+    """Return the resources that CloudFormation would be given."""
+    template = copy.deepcopy(source())
+    for resource in template["Resources"].values():
+        for uri in ("CodeUri", "ContentUri"):
+            if uri in resource["Properties"]:  # sam uploads it before it translates
+                resource["Properties"][uri] = "s3://bucket/key"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        template = transform(template, {}, SimpleNamespace(load=dict))
+    resources: dict[str, Resource] = template["Resources"]
+    return resources
+
+
+def of_type(kind: str) -> dict[str, Resource]:
+    return {
+        name: resource
+        for name, resource in translated().items()
+        if resource["Type"] == kind
+    }
+
+
+def properties(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = translated()[name]["Properties"]
+    return found
+
+
+def statements() -> list[tuple[str, dict[str, Any]]]:
+    """Return every statement of every policy, with the resource it stands in."""
+    found = []
+    for name, role in of_type("AWS::IAM::Role").items():
+        for policy in role["Properties"].get("Policies", []):
+            found += [(name, s) for s in policy["PolicyDocument"]["Statement"]]
+    for name, managed in of_type("AWS::IAM::ManagedPolicy").items():
+        document = managed["Properties"]["PolicyDocument"]
+        found += [(name, s) for s in document["Statement"]]
+    return found
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# --- who may do what --------------------------------------------------------------
+
+
+def test_no_policy_allows_an_action_by_wildcard() -> None:
+    assert statements()
+    for name, statement in statements():
+        assert statement["Effect"] == "Allow"
+        for action in listed(statement["Action"]):
+            assert "*" not in action, name
+
+
+def test_every_action_is_allowed_on_a_resource_of_this_stack_only() -> None:
+    for name, statement in statements():
+        for resource in listed(statement["Resource"]):
+            if resource == "*":
+                # The only action here that AWS lets nobody restrict.
+                assert listed(statement["Action"]) == ["dynamodb:ListStreams"], name
+                continue
+            text = json.dumps(resource)
+            named = re.findall(r'"(?:Ref|Fn::GetAtt)": \[?"(\w+)|\$\{(\w+)\}', text)
+            assert {a or b for a, b in named} & set(source()["Resources"]), (name, text)
+
+
+def test_posting_and_closing_are_allowed_on_connections_only() -> None:
+    for _, statement in statements():
+        if statement["Action"] == "execute-api:ManageConnections":
+            for resource in listed(statement["Resource"]):
+                assert re.search(
+                    r"/v1/(POST|DELETE)/@connections/\*$", resource["Fn::Sub"]
+                )
+
+
+def test_every_function_has_a_role_of_its_own_and_no_other_policies() -> None:
+    assert set(of_type("AWS::IAM::Role")) == {f"{name}Role" for name in FUNCTIONS}
+    for name in FUNCTIONS:
+        assert properties(f"{name}Function")["Role"] == {
+            "Fn::GetAtt": [f"{name}Role", "Arn"]
+        }
+        assert "ManagedPolicyArns" not in properties(f"{name}Role")
+
+
+def test_nobody_but_the_gateway_may_invoke_the_websocket_function() -> None:
+    permissions = of_type("AWS::Lambda::Permission")
+    assert len(permissions) == 3
+    for permission in permissions.values():
+        assert permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
+        assert permission["Properties"]["FunctionName"] == {
+            "Fn::GetAtt": ["WebsocketFunction", "Arn"]
+        }
+        assert "SourceArn" in permission["Properties"]
+
+
+def test_a_function_is_told_only_variables_that_the_package_reads() -> None:
+    known = {f"TAILRACE_{name.upper()}" for name in Settings.__dataclass_fields__}
+    for name in FUNCTIONS:
+        variables = properties(f"{name}Function")["Environment"]["Variables"]
+        ours = {variable for variable in variables if variable.startswith("TAILRACE_")}
+        assert ours
+        assert ours <= known
+    assert "TAILRACE_SECRET" not in json.dumps(properties("PublishFunction"))
+    assert "TAILRACE_LOG_TABLE" not in json.dumps(properties("FanoutFunction"))
+
+
+# --- the change feed --------------------------------------------------------------
+
+
+def test_one_bad_record_cannot_block_the_change_feed() -> None:
+    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
+    set_to = mapping["Properties"]
+    assert set_to["EventSourceArn"] == {"Fn::GetAtt": ["Log", "StreamArn"]}
+    assert set_to["StartingPosition"] == "TRIM_HORIZON"
+    assert set_to["MaximumBatchingWindowInSeconds"] == 0
+    assert set_to["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert set_to["BisectBatchOnFunctionError"] is True
+    assert set_to["MaximumRetryAttempts"] == 3
+    assert set_to["MaximumRecordAgeInSeconds"] == 60
+    assert set_to["DestinationConfig"]["OnFailure"]["Destination"] == {
+        "Fn::GetAtt": ["FeedFailures", "Arn"]
+    }
+    assert set_to["BatchSize"] == {"Ref": "FeedBatchSize"}
+    assert set_to["ParallelizationFactor"] == {"Ref": "FeedParallelization"}
+
+
+def test_the_change_feed_carries_records_and_no_removals() -> None:
+    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
+    (pattern,) = (
+        json.loads(rule["Pattern"])
+        for rule in mapping["Properties"]["FilterCriteria"]["Filters"]
+    )
+    # A removal has no new image; every record has a kind.
+    assert pattern == {"dynamodb": {"NewImage": {"kind": {"S": [{"exists": True}]}}}}
+    assert properties("Log")["StreamSpecification"] == {"StreamViewType": "NEW_IMAGE"}
+
+
+# --- what is kept, and how long ---------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["Log", "State"])
+def test_a_table_costs_nothing_idle_and_forgets(table: str) -> None:
+    assert properties(table)["BillingMode"] == "PAY_PER_REQUEST"
+    assert properties(table)["TimeToLiveSpecification"] == {
+        "AttributeName": "expires_at",
+        "Enabled": True,
+    }
+    # No key of ours: AWS's own costs nothing and works across accounts.
+    assert "SSESpecification" not in properties(table)
+
+
+def test_backups_that_outlive_the_retention_are_off_by_default() -> None:
+    assert properties("Log")["PointInTimeRecoverySpecification"] == {
+        "PointInTimeRecoveryEnabled": {"Ref": "PointInTimeRecovery"}
+    }
+    assert source()["Parameters"]["PointInTimeRecovery"]["Default"] == "false"
+    assert "PointInTimeRecoverySpecification" not in properties("State")
+
+
+def test_nothing_outlives_the_stack() -> None:
+    stateful = {
+        name: resource
+        for name, resource in translated().items()
+        if resource["Type"] in STATEFUL
+    }
+    assert len(stateful) == 7
+    for name, resource in stateful.items():
+        assert resource["DeletionPolicy"] == "Delete", name
+        assert resource["UpdateReplacePolicy"] == "Delete", name
+
+
+def test_the_key_ring_is_generated_once_and_never_again() -> None:
+    # Any change to this property makes CloudFormation generate the secret anew,
+    # and every token in use dies. So this is what it was, for ever.
+    assert properties("KeyRing")["GenerateSecretString"] == {
+        "SecretStringTemplate": '{"current": "k1"}',
+        "GenerateStringKey": "k1",
+        "PasswordLength": 64,
+        "ExcludePunctuation": True,
+    }
+
+
+# --- logs -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_logs_json_into_a_group_that_forgets(name: str) -> None:
+    assert properties(f"{name}Function")["LoggingConfig"] == {
+        "LogFormat": "JSON",
+        "SystemLogLevel": "WARN",
+        "ApplicationLogLevel": "INFO",
+        "LogGroup": {"Ref": f"{name}Logs"},
+    }
+    assert properties(f"{name}Logs")["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+def test_no_setting_makes_the_sdk_log_request_bodies() -> None:
+    # Under DEBUG botocore logs what it sends: chunks, tokens, secrets.
+    assert "DEBUG" not in source()["Parameters"]["LogLevel"]["AllowedValues"]
+
+
+def test_the_stage_logs_no_frames_and_no_query_strings() -> None:
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    assert stage["Properties"]["DefaultRouteSettings"]["DataTraceEnabled"] is False
+    assert "AccessLogSettings" not in stage["Properties"]
+
+
+# --- the socket -------------------------------------------------------------------
+
+
+def test_the_socket_has_three_routes_to_one_function_and_a_limit() -> None:
+    (api,) = of_type("AWS::ApiGatewayV2::Api").values()
+    assert api["Properties"]["ProtocolType"] == "WEBSOCKET"
+    assert api["Properties"]["RouteSelectionExpression"] == "$request.body.type"
+    routes = of_type("AWS::ApiGatewayV2::Route").values()
+    assert sorted(route["Properties"]["RouteKey"] for route in routes) == [
+        "$connect",
+        "$default",
+        "$disconnect",
+    ]
+    uris = {
+        json.dumps(integration["Properties"]["IntegrationUri"])
+        for integration in of_type("AWS::ApiGatewayV2::Integration").values()
+    }
+    assert len(uris) == 1
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    assert stage["Properties"]["StageName"] == "v1"
+    limits = stage["Properties"]["DefaultRouteSettings"]
+    assert limits["ThrottlingBurstLimit"] == {"Ref": "FramesPerSecond"}
+    assert limits["ThrottlingRateLimit"] == {"Ref": "FramesPerSecond"}
+
+
+def test_an_answer_of_ten_seconds_fits_the_function_and_the_gateway() -> None:
+    assert 15 <= properties("WebsocketFunction")["Timeout"] < 29
+
+
+# --- parameters -------------------------------------------------------------------
+
+
+def test_every_parameter_is_described_and_has_a_default_it_allows() -> None:
+    for name, parameter in source()["Parameters"].items():
+        assert parameter["Description"].strip(), name
+        default = parameter["Default"]
+        if "AllowedPattern" in parameter:
+            assert re.fullmatch(parameter["AllowedPattern"], default), name
+        if "AllowedValues" in parameter:
+            assert default in parameter["AllowedValues"], name
+        if "MinValue" in parameter:
+            assert parameter["MinValue"] <= default <= parameter["MaxValue"], name
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [
+        ("*", True),
+        ("https://app.example.com", True),
+        ("https://app.example.com,http://localhost:5173", True),
+        ("", False),
+        ("app.example.com", False),
+        ("https://app.example.com/", False),
+        ("https://*.example.com", False),
+        ("https://a.example, https://b.example", False),
+    ],
+)
+def test_origins_are_origins(origins: str, allowed: bool) -> None:
+    pattern = source()["Parameters"]["AllowedOrigins"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, origins)) is allowed
+
+
+def test_the_package_and_the_template_default_to_the_same() -> None:
+    defaults = Settings()
+    parameters = source()["Parameters"]
+    assert parameters["RetentionHours"]["Default"] == defaults.retention_hours
+    assert parameters["LeaseSeconds"]["Default"] == defaults.lease_seconds
+
+
+def test_ten_alarms_watch_the_stack() -> None:
+    alarms = of_type("AWS::CloudWatch::Alarm")
+    assert len(alarms) == 10
+    watched = {alarm["Properties"]["MetricName"] for alarm in alarms.values()}
+    assert watched == {
+        "ApproximateNumberOfMessagesVisible",
+        "Errors",
+        "IteratorAge",
+        "ReadThrottleEvents",
+        "Throttles",
+        "WriteThrottleEvents",
+    }
+    assert properties("FeedLagAlarm")["Threshold"] == 5000
+
+
+# --- what is locked ---------------------------------------------------------------
+
+
+def pins(path: Path) -> dict[str, str]:
+    found = re.findall(r"^([a-z0-9-]+)==([^ \\;]+)", path.read_text(), re.MULTILINE)
+    return dict(found)
+
+
+def test_the_layer_has_the_versions_that_the_tests_ran_with() -> None:
+    everything = pins(ROOT / "requirements.lock")
+    layer = pins(ROOT / "layers/tailrace/requirements.lock")
+    assert set(layer) == {
+        "aws-lambda-powertools",
+        "jmespath",
+        "pyjwt",
+        "typing-extensions",
+    }
+    assert layer.items() <= everything.items()
+
+
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "layers/tailrace/requirements.lock"]
+)
+def test_a_lock_names_no_host(lock: str) -> None:
+    assert "://" not in (ROOT / lock).read_text()
+
+
+def test_what_the_layer_leaves_out_the_runtime_brings() -> None:
+    package = tomllib.loads((ROOT / "layers/tailrace/pyproject.toml").read_text())
+    needed = {
+        re.split(r"[<>=]", requirement)[0]
+        for requirement in package["project"]["dependencies"]
+    }
+    layer = set(pins(ROOT / "layers/tailrace/requirements.lock"))
+    assert needed - layer == {"boto3"}
