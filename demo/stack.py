@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import boto3
 from botocore.config import Config
+
 from demo.local_aws import REGION, ROOT, LocalAws, LocalAwsError, local_aws
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def local_stack(
 def build(template: Path = TEMPLATE, *, progress: Progress = _silent) -> Path:
     """Run `sam build` unless what it reads is unchanged; return the built template."""
     directory = BUILDS / _digest(template)
-    built = directory / "template.yaml"
+    built = directory / "build" / "template.yaml"
     if not built.exists():
         progress("Building the layer")
         BUILDS.mkdir(parents=True, exist_ok=True)
@@ -165,7 +166,7 @@ def build(template: Path = TEMPLATE, *, progress: Progress = _silent) -> Path:
             _sam(
                 "build",
                 *("--template-file", str(template)),
-                *("--build-dir", str(scratch)),
+                *("--build-dir", str(scratch / "build")),
                 "--no-cached",
                 cwd=template.parent,
                 environment=dict(os.environ),
