@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,14 +28,30 @@ def stores(request: pytest.FixtureRequest) -> Iterator[Callable[[], tuple[Any, A
         yield lambda: (MemoryLog(), MemoryState())
     elif request.param == "moto":
         with mock_aws():
-            yield _dynamodb(None)
+            yield _stores(OneAtATime(_client(None)))
     else:
         with local_aws() as aws:
-            yield _dynamodb(aws.endpoint)
+            yield _stores(_client(aws.endpoint))
 
 
-def _dynamodb(endpoint: str | None) -> Callable[[], tuple[Any, Any]]:
-    client = boto3.client(
+class OneAtATime:
+    """A client whose calls wait for each other: moto's conditional put is no atom, so
+    that two threads can both win."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(**arguments: Any) -> Any:
+            with self._lock:
+                return getattr(self._client, name)(**arguments)
+
+        return call
+
+
+def _client(endpoint: str | None) -> Any:
+    return boto3.client(
         "dynamodb",
         endpoint_url=endpoint,
         region_name="us-east-1",
@@ -43,6 +60,8 @@ def _dynamodb(endpoint: str | None) -> Callable[[], tuple[Any, Any]]:
         config=config(read_timeout=10),
     )
 
+
+def _stores(client: Any) -> Callable[[], tuple[Any, Any]]:
     def make() -> tuple[Any, Any]:
         number = next(_names)
         log, state = f"log-{os.getpid()}-{number}", f"state-{os.getpid()}-{number}"
