@@ -1,0 +1,312 @@
+/**
+ * One reader's place in the log: which slices it takes, holds and drops, when it must ask,
+ * and which ends it concludes (PROTOCOL.md §3.5, rules 1 to 7).
+ *
+ * Pure: functions from a reader and what came to the reader after it. It knows no
+ * connection; `ask.socket` and `ask.n` are kept here only to match an answer to its question.
+ */
+
+/**
+ * @typedef {import("./types.js").Cursor} Cursor
+ * @typedef {import("./types.js").Slice} Slice
+ * @typedef {Slice & {via: import("./types.js").Via}} Came
+ *
+ * @typedef {{socket: number, n: number, cursor: Cursor | null}} Ask
+ *
+ * @typedef {object} Reader
+ * @property {string} stream
+ * @property {boolean} follow goes on through later runs
+ * @property {string | null} wanted the run asked for by name, until it begins
+ * @property {Cursor | null} cursor null until something places it
+ * @property {string | null} shown the run begun and not ended
+ * @property {Came[]} held slices that lie ahead, by seq
+ * @property {number} tail last seq known to exist
+ * @property {number | null} gapAt when to ask
+ * @property {Ask | null} ask in flight
+ * @property {number} tries asks in a row that brought nothing
+ * @property {boolean} catching until an answer has told all: what comes is no repair
+ * @property {boolean} paused its queue is full: what comes is let go, and asked for later
+ * @property {boolean} done nothing more will come
+ *
+ * @typedef {{type: "deliver", slice: Came} | {type: "end", run: string, reason: string}} Output
+ */
+
+/** Milliseconds. */
+export const GAP = 300;
+export const BACKOFF = 500;
+export const BACKOFF_CAP = 30_000;
+
+/** Slices of at most 32 KB each: what lies further ahead is asked for when its turn comes. */
+const HELD = 256;
+
+/**
+ * The delay before attempt number `attempt`, with full jitter.
+ * @param {number} attempt
+ * @param {number} random in [0, 1)
+ */
+export const backoff = (attempt, random) => random * Math.min(BACKOFF_CAP, BACKOFF * 2 ** attempt);
+
+/**
+ * What becomes of a slice: by whose run it is of, seen from the cursor, and by where it
+ * lies. `opens`: at exactly cursor + 1, with its run's `open`; `next`: there, without.
+ * `across`: begins at or before the cursor and ends behind it.
+ *
+ * A later run may only follow with its `open`. Where it does not lie beyond the cursor, the
+ * log was begun anew: only an answer can say where it goes on.
+ */
+export const RULES = {
+  any: { behind: "drop", across: "take", opens: "take", next: "take", ahead: "hold" },
+  same: { behind: "drop", across: "take", opens: "take", next: "take", ahead: "hold" },
+  later: { behind: "hold", across: "hold", opens: "take", next: "hold", ahead: "hold" },
+  earlier: { behind: "drop", across: "drop", opens: "drop", next: "drop", ahead: "drop" },
+};
+
+/**
+ * @param {{stream: string, after?: Cursor | null, run?: string | null, follow?: boolean}} options
+ * @returns {Reader}
+ */
+export function watch({ stream, after = null, run = null, follow = false }) {
+  return {
+    stream,
+    follow,
+    wanted: after ? null : run,
+    cursor: after,
+    shown: after && !after.ended ? after.run : null,
+    held: [],
+    tail: 0,
+    gapAt: null,
+    ask: null,
+    tries: 0,
+    catching: true,
+    paused: false,
+    done: false,
+  };
+}
+
+/**
+ * @param {Reader} reader
+ * @returns {import("./types.js").Position}
+ */
+export function position({ cursor, wanted }) {
+  if (cursor) return [cursor.run, cursor.seq];
+  return wanted === null ? null : [wanted];
+}
+
+/**
+ * @param {Reader} reader
+ * @param {string} run
+ * @returns {keyof typeof RULES}
+ */
+function kin({ cursor, wanted }, run) {
+  const known = cursor ? cursor.run : wanted;
+  if (known === null) return "any";
+  if (run === known) return "same";
+  return run > known ? "later" : "earlier";
+}
+
+/**
+ * Without a cursor only the `open` that is waited for has a place; all else is ahead.
+ * @param {Reader} reader
+ * @param {Slice} slice
+ * @returns {keyof typeof RULES.any}
+ */
+function place({ cursor, wanted }, slice) {
+  if (!cursor) return slice.open && (wanted === null || wanted === slice.run) ? "opens" : "ahead";
+  const due = cursor.seq + 1;
+  if (slice.next <= due) return "behind";
+  if (slice.seq > due) return "ahead";
+  if (slice.seq < due) return "across";
+  return slice.open ? "opens" : "next";
+}
+
+/**
+ * @param {Reader} reader
+ * @param {Slice} slice
+ */
+const fate = (reader, slice) => RULES[kin(reader, slice.run)][place(reader, slice)];
+
+/**
+ * The part of a slice that begins at `from`.
+ * @param {Came} slice
+ * @param {number} from
+ * @returns {Came}
+ */
+function trim({ open, claim, chunks = [], ...rest }, from) {
+  const head = open || claim ? 1 : 0;
+  return { ...rest, seq: from, chunks: chunks.slice(from - rest.seq - head) };
+}
+
+/**
+ * @param {Reader} reader a draft
+ * @param {Came} slice that continues the cursor
+ * @param {Output[]} out
+ */
+function take(reader, slice, out) {
+  const { cursor, wanted } = reader;
+  if (slice.run !== reader.shown) {
+    // Another run begins here, so the one that was shown or waited for is over.
+    const over = reader.shown ?? (slice.run === wanted ? null : wanted);
+    if (over !== null) {
+      conclude(reader, over, reader.shown ? "superseded" : "expired", out);
+      if (reader.done) return;
+    }
+    reader.shown = slice.run;
+  }
+  const due = cursor ? cursor.seq + 1 : slice.seq;
+  const { end } = slice;
+  out.push({ type: "deliver", slice: slice.seq < due ? trim(slice, due) : slice });
+  reader.wanted = null;
+  reader.cursor = { run: slice.run, seq: slice.next - 1 };
+  if (end) {
+    reader.shown = null;
+    reader.cursor.ended = true;
+    // A run presumed dead may still be claimed and go on: the reader stays.
+    reader.done = end.reason !== "producer_lost" && !reader.follow;
+  }
+}
+
+/**
+ * @param {Reader} reader a draft
+ * @param {string} run
+ * @param {string} reason
+ * @param {Output[]} out
+ */
+function conclude(reader, run, reason, out) {
+  out.push({ type: "end", run, reason });
+  reader.shown = reader.wanted = null;
+  reader.done = !reader.follow;
+}
+
+/**
+ * Takes from the held slices what has its place now.
+ * @param {Reader} reader a draft
+ * @param {Output[]} out
+ */
+function release(reader, out) {
+  for (let index = 0; index < reader.held.length && !reader.done; ) {
+    const slice = reader.held[index];
+    const what = fate(reader, slice);
+    if (what === "hold") {
+      index++;
+      continue;
+    }
+    reader.held = reader.held.filter((other) => other !== slice);
+    if (what === "take") take(reader, slice, out);
+    index = 0;
+  }
+}
+
+/**
+ * @param {Reader} reader a draft
+ * @param {Came} slice
+ */
+function hold(reader, slice) {
+  const known = reader.held.some((h) => h.run === slice.run && h.seq === slice.seq && h.next >= slice.next);
+  if (known) return;
+  reader.held = [...reader.held, slice].sort((a, b) => a.seq - b.seq).slice(0, HELD);
+}
+
+/** @param {Reader} reader */
+const behind = ({ cursor, held, tail }) => held.length > 0 || (cursor !== null && tail > cursor.seq);
+
+/**
+ * What a slice changes, live or replayed.
+ * @param {Reader} reader
+ * @param {Slice} slice
+ * @param {number} now
+ * @returns {[Reader, Output[]]}
+ */
+export function receive(reader, slice, now) {
+  const tail = Math.max(reader.tail, slice.next - 1);
+  if (reader.paused) return [{ ...reader, tail }, []];
+  const what = fate(reader, slice);
+  if (what === "drop") return [reader, []];
+
+  /** @type {Output[]} */
+  const out = [];
+  const after = { ...reader };
+  const came = { ...slice, via: via(reader, slice) };
+  if (what === "hold") {
+    hold(after, came);
+  } else {
+    after.tail = tail;
+    take(after, came, out);
+    release(after, out);
+  }
+  const moved = after.cursor !== reader.cursor;
+  if (moved) after.tries = 0;
+  after.gapAt = behind(after) ? (!moved && reader.gapAt) || now + GAP : null;
+  return [after, out];
+}
+
+/**
+ * @param {Reader} reader
+ * @param {Slice} slice
+ * @returns {import("./types.js").Via}
+ */
+function via(reader, slice) {
+  if (!slice.replay) return "live";
+  return reader.catching ? "replay" : "repair";
+}
+
+/**
+ * What the answer to this reader's ask changes. The slices of the answer came before it, if
+ * they came at all.
+ * @param {Reader} reader whose `ask` it answers
+ * @param {import("./types.js").Tail} answer
+ * @param {number} now
+ * @param {number} random
+ * @returns {[Reader, Output[]]}
+ */
+export function answered(reader, answer, now, random) {
+  /** @type {Output[]} */
+  const out = [];
+  const asked = reader.ask?.cursor ?? null;
+  /** @type {Reader} */
+  const after = { ...reader, ask: null, gapAt: null };
+  after.tail = Math.max(answer.tail, reader.cursor?.seq ?? 0);
+  // A cursor that has moved since was continued by the log: `from` is old news.
+  if (reader.cursor === asked && !reader.paused) {
+    if (asked ? asked.seq !== answer.from : !awaited(reader, answer)) {
+      // What was shown cannot be continued, not even where its run is served again.
+      if (asked && after.shown) conclude(after, after.shown, "expired", out);
+      after.cursor = { run: null, seq: answer.from };
+      release(after, out);
+    } else if (asked) {
+      // The log goes on from here, so a held slice that disputes this place is of no log.
+      after.held = after.held.filter((slice) => slice.seq > asked.seq + 1);
+      if (after.shown && !answer.active && answer.run === asked.run && answer.tail === asked.seq) {
+        // The run ended at a cursor that was kept without its `ended`.
+        after.shown = null;
+        after.cursor = { ...asked, ended: true };
+      }
+    }
+  }
+  const moved = after.cursor !== asked;
+  after.tries = moved ? 0 : after.tries + 1;
+  after.catching = reader.catching && answer.more;
+  if (!behind(after) || after.paused) return [after, out];
+  // An answer that brings nothing must not be asked for again at the speed of the network.
+  const pause = after.tries > 0 ? backoff(after.tries, random) : 0;
+  after.gapAt = now + pause + (answer.more ? 0 : GAP);
+  return [after, out];
+}
+
+/**
+ * Whether the run that is waited for has not opened yet, as far as the answer knows.
+ * @param {Reader} reader
+ * @param {import("./types.js").Tail} answer
+ */
+const awaited = ({ wanted }, { run }) => wanted !== null && (run === null || run < wanted);
+
+/**
+ * What a tail changes that answers somebody else's question.
+ * @param {Reader} reader
+ * @param {number} tail
+ * @param {number} now
+ * @returns {Reader}
+ */
+export function noted(reader, tail, now) {
+  if (!reader.cursor || tail <= reader.cursor.seq) return reader;
+  return { ...reader, tail: Math.max(reader.tail, tail), gapAt: reader.gapAt ?? now + GAP };
+}

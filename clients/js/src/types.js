@@ -1,0 +1,47 @@
+/**
+ * The shapes that the modules share; no code. Words are those of PROTOCOL.md §1.
+ *
+ * @typedef {null | boolean | number | string | Json[] | {[key: string]: Json}} Json
+ *   What a chunk may be.
+ *
+ * @typedef {{run: string | null, seq: number, ended?: boolean}} Cursor
+ *   The last thing received in order. `run` null: whatever holds `seq + 1`. `ended`: `seq` is
+ *   the end of its run, so that a later `open` supersedes nothing. Plain JSON, to be kept.
+ *
+ * @typedef {null | [string] | [string | null, number]} Position PROTOCOL.md §3.2, as in `sync`.
+ *
+ * @typedef {{code: string, message?: string, retryable?: boolean}} Failure
+ *
+ * @typedef {{
+ *   type: "slice", stream: string, run: string, seq: number, next: number, at: number,
+ *   open?: {meta?: Record<string, Json>, prev?: string | null}, claim?: {epoch: number}, chunks?: Json[],
+ *   end?: {reason: string, message?: string}, replay?: boolean, size?: number,
+ * }} Slice `size`: characters of its frame, for backpressure; not on the wire.
+ *
+ * @typedef {"live" | "replay" | "repair"} Via
+ *   How a slice came: pushed as it was written; read from the log to catch up; or read from
+ *   the log because a gap was found.
+ *
+ * @typedef {{run: string | null, tail: number, from: number, active: boolean, more: boolean}} Tail
+ *   What `subscribed` and each tail of `synced` say.
+ *
+ * @typedef {Tail & {type: "subscribed", stream: string, n: number, protocol?: number}} Subscribed
+ * @typedef {{type: "synced", n: number, time: number, tails: Record<string, Tail | {error: Failure}>}} Synced
+ * @typedef {{type: "unsubscribed", stream: string, n?: number, reason?: string}} Unsubscribed
+ * @typedef {{type: "cancelled", stream: string, run: string, reason: string | null, n: number}} Cancelled
+ * @typedef {{type: "authorized", expires_at: number, n: number}} Authorized
+ * @typedef {{type: "error", code: string, message: string, retryable: boolean, stream?: string, n?: number}} Refusal
+ * @typedef {{type: "gateway", message: string}} Gateway A frame of API Gateway itself.
+ * @typedef {Slice | Subscribed | Synced | Unsubscribed | Cancelled | Authorized | Refusal | Gateway} ServerFrame
+ *
+ * @typedef {{type: "subscribe", stream: string, run?: string, after?: number}
+ *   | {type: "unsubscribe", stream: string}
+ *   | {type: "sync", streams: Record<string, Position>}
+ *   | {type: "cancel", stream: string, run: string}
+ *   | {type: "auth", token: string}} Question
+ * @typedef {Question & {n: number}} ClientFrame
+ *
+ * @typedef {"idle" | "connecting" | "replaying" | "live" | "offline" | "closed"} Status
+ *   `idle`: nothing is watched and no socket is open.
+ */
+export {};

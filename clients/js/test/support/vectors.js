@@ -1,0 +1,166 @@
+/** Drives the pure machine through the scenarios of tests/conformance (format: its README). */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { decode } from "../../src/frames.js";
+import { deadline, initial, status, step } from "../../src/state.js";
+
+const FOLDER = new URL("../../../../tests/conformance/", import.meta.url);
+
+/** AWS time when a scenario begins, at 0 of the consumer's clock. */
+const EPOCH = 1_764_000_000_000;
+
+/** Every scenario, with the file that it is in. */
+export function scenarios() {
+  const files = readdirSync(FOLDER).filter((name) => name.endsWith(".json")).sort();
+  return files.flatMap((file) =>
+    JSON.parse(readFileSync(new URL(file, FOLDER), "utf8")).map((scenario) => ({ file, ...scenario })),
+  );
+}
+
+/** The events in a delivery, as `output` spells them. */
+function events({ run, seq, via, open, claim, chunks = [], end }) {
+  const all = [];
+  if (open) all.push({ type: "open", run, seq: seq++, via, ...open });
+  if (claim) all.push({ type: "claim", run, seq: seq++, via, ...claim });
+  for (const chunk of chunks) all.push({ type: "chunk", run, seq: seq++, via, chunk });
+  if (end) all.push({ type: "end", run, seq, via, ...end });
+  return all;
+}
+
+/** Whether `actual` has everything that `expected` names. */
+function has(actual, expected) {
+  return Object.entries(expected).every(([key, value]) => {
+    try {
+      assert.deepEqual(actual[key], value);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+const INPUTS = {
+  watch: ({ watch: reader, ...options }) => ({ type: "watch", reader, ...options }),
+  unwatch: ({ unwatch: reader }) => ({ type: "unwatch", reader }),
+  cancel: ({ cancel: id, ...options }) => ({ type: "cancel", id, ...options }),
+  opened: ({ opened: socket }) => ({ type: "opened", socket }),
+  lost: ({ lost: socket }) => ({ type: "lost", socket }),
+  probed: ({ probed: reachable }) => ({ type: "probed", reachable }),
+  page: ({ page: type }) => ({ type }),
+  frame({ frame, socket }, last) {
+    const decoded = decode(JSON.stringify(frame));
+    return decoded && { type: "frame", socket: socket ?? last, frame: decoded };
+  },
+};
+
+export function play({ random = 0.5, tokens = [], steps, output = {} }) {
+  let state = initial();
+  let now = 0;
+  let last = 0;
+  let fetched = 0;
+  let commands = [];
+  const shown = {};
+
+  function feed(event) {
+    const frozen = deepFreeze(state);
+    const result = step(frozen, { now, random, ...event });
+    state = result.state;
+    for (const command of result.commands) {
+      switch (command.type) {
+        case "token": {
+          const token = tokens[fetched] === undefined ? { token: `token-${fetched + 1}` } : tokens[fetched];
+          fetched++;
+          feed(token ? { type: "token", ...token } : { type: "tokenless" });
+          break;
+        }
+        case "deliver":
+          (shown[command.reader] ??= []).push(...events(command.slice));
+          break;
+        case "end":
+          (shown[command.reader] ??= []).push({ type: "end", run: command.run, seq: null, reason: command.reason });
+          break;
+        case "connect":
+          last = command.socket;
+          commands.push({ connect: command.socket, token: command.token });
+          break;
+        case "send":
+          commands.push({ send: command.frame, socket: command.socket });
+          break;
+        case "close":
+          commands.push({ close: command.socket });
+          break;
+        case "probe":
+          commands.push({ probe: true });
+          break;
+        case "fail":
+          commands.push({ fail: command.reader, code: command.error.code });
+          break;
+        case "settle":
+          commands.push({ settle: command.id, ...(command.error ? { code: command.error.code } : { reason: command.reason }) });
+          break;
+      }
+    }
+  }
+
+  function advance(ms) {
+    const until = now + ms;
+    for (let ticks = 0; deadline(state) <= until; ticks++) {
+      assert.ok(ticks < 10_000, "ticks without end");
+      now = Math.max(now, deadline(state));
+      feed({ type: "tick" });
+    }
+    now = until;
+  }
+
+  /** Lets time pass while every `sync` is answered that nothing has changed. */
+  function idle(ms, tail) {
+    const until = now + ms;
+    while (deadline(state) <= until) {
+      advance(deadline(state) - now);
+      for (const { send: { streams, n }, socket } of commands.splice(0)) {
+        const tails = Object.fromEntries(Object.entries(streams).map(([name, at]) => [name, { ...tail, from: at[1] }]));
+        feed({ type: "frame", socket, frame: { type: "synced", n, time: EPOCH + now, tails } });
+      }
+    }
+    now = until;
+  }
+
+  steps.forEach((one, index) => {
+    const where = `step ${index}: ${JSON.stringify(one)}`;
+    if (one.expect) {
+      const got = commands;
+      commands = [];
+      assert.equal(got.length, one.expect.length, `${where}\ngot ${JSON.stringify(got)}`);
+      one.expect.forEach((expected, i) => {
+        const full = "send" in expected ? { socket: last, ...expected } : expected;
+        assert.ok(has(got[i], full), `${where}\ngot ${JSON.stringify(got[i])}`);
+      });
+    } else if (one.status) {
+      assert.equal(status(state), one.status, where);
+    } else if (one.idle) {
+      idle(one.idle, one.tail);
+    } else if (one.advance !== undefined) {
+      advance(one.advance);
+    } else {
+      const kind = Object.keys(INPUTS).find((key) => key in one);
+      assert.ok(kind, `no such step: ${where}`);
+      const event = INPUTS[kind](one, last);
+      if (event) feed(event);
+    }
+  });
+  assert.deepEqual(commands, [], "commands that no step expects");
+  for (const [reader, expected] of Object.entries(output)) {
+    const got = shown[reader] ?? [];
+    assert.equal(got.length, expected.length, `${reader} got ${JSON.stringify(got)}`);
+    expected.forEach((event, i) => assert.ok(has(got[i], event), `${reader}: ${JSON.stringify(got[i])}, not ${JSON.stringify(event)}`));
+  }
+  return { state, shown };
+}
+
+/** The machine must not change what it is given. */
+function deepFreeze(value) {
+  if (value === null || typeof value !== "object" || Object.isFrozen(value)) return value;
+  Object.freeze(value);
+  for (const inner of value instanceof Map ? value.values() : Object.values(value)) deepFreeze(inner);
+  return value;
+}
