@@ -15,11 +15,13 @@ PACKAGE := layers/tailrace
 TYPED := $(PACKAGE)/src $(wildcard functions/*) demo tests $(wildcard bench)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# No tool may reach an account by accident, or phone home.
-export AWS_DEFAULT_REGION ?= us-east-1
-export AWS_EC2_METADATA_DISABLED := true
 export SAM_CLI_TELEMETRY := 0
 export UV_PYTHON_DOWNLOADS := never
+
+# Only `make deploy` sees an account.
+NO_ACCOUNT := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_SESSION_TOKEN -u AWS_ENDPOINT_URL \
+	AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1 \
+	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
 
 .PHONY: help
 help: ## List the targets
@@ -35,28 +37,31 @@ JAVASCRIPT := clients/js/node_modules/.installed
 setup: $(ENVIRONMENT) $(RUNTIME) $(JAVASCRIPT) ## Install every tool and dependency, pinned, inside this directory
 
 $(TOOLS)/uv/bin/uv:
-	@echo "uv: none found, installing one into $(TOOLS)/uv"
-	$(PYTHON) -m venv $(TOOLS)/uv || \
-		{ echo "make: this needs Python's venv and pip (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	$(TOOLS)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "No uv found: installing one into $(TOOLS)/uv"
+	@$(PYTHON) -m venv $(TOOLS)/uv || \
+		{ echo "This needs Python's venv and pip (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(TOOLS)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 $(ENVIRONMENT): requirements.lock $(PACKAGE)/pyproject.toml | $(UV)
-	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable $(PACKAGE)
-	touch $@
+	@echo "Installing the Python tools into .venv"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable $(PACKAGE)
+	@touch $@
 
 # The local AWS runs the functions with the Python that runs itself. It has an
 # environment of its own, so that a function sees what Lambda would show it.
 $(RUNTIME): requirements.lock pyproject.toml | $(UV)
-	test -x $(TOOLS)/lambda/bin/python || $(UV) venv --quiet --python $(PYTHON) $(TOOLS)/lambda
-	$(UV) pip install --quiet --python $(TOOLS)/lambda/bin/python --group local-aws \
+	@echo "Installing the local AWS into $(TOOLS)/lambda"
+	@test -x $(TOOLS)/lambda/bin/python || $(UV) venv --quiet --python $(PYTHON) $(TOOLS)/lambda
+	@$(UV) pip install --quiet --python $(TOOLS)/lambda/bin/python --group local-aws \
 		--constraints requirements.lock --require-hashes
-	touch $@
+	@touch $@
 
-$(JAVASCRIPT): clients/js/package-lock.json clients/js/package.json
-	npm ci --silent --prefix clients/js
-	touch $@
+$(JAVASCRIPT): clients/js/package-lock.json clients/js/package.json .npmrc
+	@echo "Installing the JavaScript tools into clients/js/node_modules"
+	@npm ci --silent --prefix clients/js
+	@touch $@
 
 .PHONY: lock
 lock: | $(UV) ## Resolve the dependencies anew, within their ranges (UPGRADE=1: to the newest)
@@ -73,11 +78,11 @@ lock: | $(UV) ## Resolve the dependencies anew, within their ranges (UPGRADE=1: 
 
 .PHONY: demo
 demo: setup ## Start a local AWS, deploy this template onto it, open the demo page
-	@$(BIN)/python -m demo
+	@$(NO_ACCOUNT) $(BIN)/python -m demo
 
 .PHONY: test
 test: setup browser ## Run every test: units, contracts, functions, deployed stack, browser
-	$(BIN)/python -X dev -m pytest
+	$(NO_ACCOUNT) $(BIN)/python -X dev -m pytest $(ARGS)
 	npm test --silent --prefix clients/js
 
 .PHONY: check
@@ -86,8 +91,8 @@ check: setup ## Check format, lint, types, import rules and the template
 	$(BIN)/ruff check
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/sam validate
-	$(BIN)/sam validate --lint
+	$(NO_ACCOUNT) $(BIN)/sam validate
+	$(NO_ACCOUNT) $(BIN)/sam validate --lint
 	npm run check --silent --prefix clients/js
 
 .PHONY: format
@@ -97,19 +102,18 @@ format: setup ## Rewrite the Python files in the one format
 
 .PHONY: bench
 bench: setup ## Measure latency, throughput and replay on the local AWS
-	$(BIN)/python -m bench
+	$(NO_ACCOUNT) $(BIN)/python -m bench
 
-# Chromium is Debian's; elsewhere, CHROMIUM names one.
-CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
-export CHROMIUM
+# The browser tests drive Debian's Chromium, or the one that CHROMIUM names.
+export CHROMIUM ?= /usr/bin/chromium
 
 .PHONY: browser
 browser:
-	@test -n "$(CHROMIUM)" || .ci/install-chromium
+	@test -x "$(CHROMIUM)" || .ci/install-chromium
 
 # --- deploy -----------------------------------------------------------------
 
 .PHONY: deploy
-deploy: setup ## Build, and deploy to the AWS account of your credentials (asks first)
+deploy: setup ## Build, and deploy to the AWS account of your credentials (it asks first)
 	$(BIN)/sam build
-	$(BIN)/sam deploy --guided
+	$(BIN)/sam deploy $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
