@@ -360,3 +360,15 @@ def test_what_the_layer_leaves_out_the_runtime_brings() -> None:
     }
     layer = set(pins(ROOT / "layers/tailrace/requirements.lock"))
     assert needed - layer == {"boto3"}
+
+
+# --- what is documented -----------------------------------------------------------
+
+
+def test_every_parameter_output_and_alarm_is_documented() -> None:
+    document = (ROOT / "docs" / "deploy.md").read_text()
+    for name, parameter in source()["Parameters"].items():
+        default = f"`{parameter['Default']}`" if parameter["Default"] != "" else "–"
+        assert f"| `{name}` | {default} |" in document
+    for name in (*source()["Outputs"], *of_type("AWS::CloudWatch::Alarm")):
+        assert f"`{name}`" in document
