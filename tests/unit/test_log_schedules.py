@@ -98,9 +98,7 @@ class Schedules(RuleBasedStateMachine):
                 )
             ).next
             self.acknowledged.setdefault(mark, []).extend(texts)
-        insist(
-            lambda: self.container().end(STREAM, run, writer, at, "completed")
-        )
+        insist(lambda: self.container().end(STREAM, run, writer, at, "completed"))
 
     def cancel(self) -> None:
         insist(lambda: self.container().cancel(STREAM, FIRST))
@@ -180,7 +178,9 @@ class Schedules(RuleBasedStateMachine):
         records = list(self.memory.range(STREAM, 1))
         run = SECOND if actor.name == "w2" else FIRST
         if isinstance(error, Cancelled):
-            assert any(one.reason == "cancelled" and one.run == error.run for one in records)
+            assert any(
+                one.reason == "cancelled" and one.run == error.run for one in records
+            )
         elif isinstance(error, Superseded):
             assert any(one.kind == "open" and one.run > run for one in records)
         elif isinstance(error, Fenced):

@@ -22,6 +22,8 @@ Count = Callable[[str, int], None]
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
 """Runs tasks, side by side if it can; returns when all have returned."""
 
+_TRIES = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -137,11 +139,13 @@ class Fanout:
 
     def _push(self, connection: str, frame: str, deadline: int) -> Push:
         """Push a frame, with one retry; after that the client repairs itself."""
-        outcome = self._gateway.push(connection, frame)
-        if outcome in (Push.THROTTLED, Push.FAILED):
+        for _ in range(_TRIES):
+            outcome = self._gateway.push(connection, frame)
+            if outcome in (Push.DONE, Push.GONE):
+                break
             self._count("PushesThrottled", 1)
-            if self._clock() < deadline:
-                outcome = self._gateway.push(connection, frame)
+            if self._clock() >= deadline:
+                break
         return outcome
 
     def _drop(self, subscription: Subscription) -> None:

@@ -197,10 +197,7 @@ class Log:
         if behind is None:
             own = self._own_at(stream, run, writer, seq)
             if own is not None:
-                repeat = replace(
-                    own, kind="data", chunks=chunk_texts.join(rest), reason=None
-                )
-                met = rules.meet(repeat, own)
+                met = rules.meet(replace(own, chunks=chunk_texts.join(rest)), own)
                 if not met.rest:
                     return self._acknowledge(own)
                 behind, rest = own, met.rest
@@ -380,11 +377,10 @@ class Log:
         return rules.check_owner(self.store.last(stream), run, writer, self.clock())
 
     def _own_at(self, stream: str, run: str, writer: str, seq: int) -> Record | None:
-        """Return this writer's own record at `seq`, if an earlier call put it there."""
-        if seq < 1:
-            return None
+        """Return this writer's own data at `seq`, if an earlier call put it there."""
         record = self.store.last(stream, seq)
-        if record and (record.seq, record.run, record.writer) == (seq, run, writer):
+        wanted = (seq, "data", run, writer)
+        if record and (record.seq, record.kind, record.run, record.writer) == wanted:
             return record
         return None
 

@@ -43,17 +43,16 @@ def publish(
     tries = 0
     while tries < _TRIES:
         rest = texts[done:]
-        if call.ended or (
-            not rest and (end is None or (call.began and not look.active))
-        ):
+        if call.end is not None:
+            return call.end
+        if not rest and (end is None or (call.began and not look.active)):
             return _tail(look)
-        if not look.active:
+        if not call.writes(look):
             if not rest:
                 raise Invalid("end: no run is active")
             record = call.begin(look)
         else:
             assert look.tail is not None
-            _check_shared(look)
             if rest:
                 group = next(chunk_texts.pack(rest))
                 chunks = chunk_texts.join(group)
@@ -86,7 +85,7 @@ class _Call:
         self._run = run
         self._lease = lease
         self.began = False
-        self.ended = False
+        self.end: Record | None = None
         tail = log.store.last(stream)
         self._start = tail.next if tail else 1
         if key is None:
@@ -107,12 +106,22 @@ class _Call:
                     break
                 if record.writer == self._writer:
                     self.began = True
-                    self.ended = record.kind == "end"
+                    self.end = record if record.kind == "end" else None
                     done += record.count if record.kind == "data" else 0
         return done, look
 
     def stamp(self) -> rules.Stamp:
         return self._log.stamp(self._writer, self._lease)
+
+    def writes(self, look: Look) -> bool:
+        """Whether the active run, if any, is the one to write; `Busy` if it is a
+        producer's own."""
+        tail = look.tail
+        if tail is None or not look.active:
+            return False
+        if not tail.shared:
+            raise Busy("a producer writes this run", run=tail.run, until=look.until)
+        return self._run in (None, tail.run)
 
     def begin(self, look: Look) -> Record:
         """Return the record that makes a shared run active."""
@@ -132,12 +141,6 @@ class _Call:
         else:
             run = self._log.new_run(tail)
         return rules.open_after(tail, self._stream, run, stamp, shared=True)
-
-
-def _check_shared(look: Look) -> None:
-    tail = look.tail
-    if tail is not None and not tail.shared:
-        raise Busy("a producer writes this run", run=tail.run, until=look.until)
 
 
 def _tail(look: Look) -> Record:

@@ -209,13 +209,14 @@ class Publish:
         return {"disconnected": len(connections)}
 
     def _one_call(self, call: _Call) -> Answer:
+        stream = call.stream
         end = _end(call.get("end"))
         texts = [] if end and not call.get("chunks") else call.texts
         message, key, run = call.get("message"), call.get("key"), call.get("run")
         check_message(message)
         record = onecall.publish(
             self._log,
-            call.stream,
+            stream,
             texts,
             run=None if run is None else ids.check_run(run),
             end=end,

@@ -116,16 +116,23 @@ def to_item(record: Record) -> Item:
 def from_item(item: Item) -> Record:
     """Return the record that an item holds; `Invalid` if it holds none."""
     try:
-        fields: dict[str, Any] = {name: str(item[name]["S"]) for name in _TEXTS}
+        fields: dict[str, Any] = {name: _text(item, name) for name in _TEXTS}
         fields.update((name, int(item[name]["N"])) for name in _NUMBERS)
         for name in _OPTIONAL_TEXTS:
             if name in item:
-                fields[name] = str(item[name]["S"])
+                fields[name] = _text(item, name)
         if fields["kind"] == "data":
-            fields["chunks"] = str(item["chunks"]["S"])
+            fields["chunks"] = _text(item, "chunks")
         fields["shared"] = bool(item.get("shared", {}).get("BOOL", False))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Invalid(f"item is no record: {type(error).__name__} {error}") from None
     if fields["kind"] not in _KINDS or fields["count"] < 1 or fields["seq"] < 1:
         raise Invalid("item is no record: kind, count or seq out of range")
     return Record(**fields)
+
+
+def _text(item: Item, name: str) -> str:
+    value = item[name]["S"]
+    if not isinstance(value, str):
+        raise TypeError(name)
+    return value

@@ -1,0 +1,541 @@
+"""The websocket session: every frame gets its answer, also a bad one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tailrace import tokens
+from tailrace.errors import Forbidden, Unauthorized, Unavailable
+from tailrace.fanout import Change, Fanout
+from tailrace.ports import Push
+from tailrace.session import ANSWER_BYTES, MAX_BAD_FRAMES, Session
+
+from tests.support.worlds import STREAM, World, run_id
+
+R1, R2 = run_id(1), run_id(2)
+RING = {"current": "k1", "k1": "k1-secret-of-more-than-thirty-two-bytes"}
+ROTATED = {**RING, "current": "k2", "k2": "k2-secret-of-more-than-thirty-two-bytes"}
+ORIGIN = "https://app.example.com"
+
+
+class Keys:
+    def __init__(self) -> None:
+        self.known: tokens.KeyRing = RING
+        self.stored: tokens.KeyRing = RING
+
+    def ring(self) -> tokens.KeyRing:
+        return self.known
+
+    def reread(self) -> tokens.KeyRing:
+        self.known = self.stored
+        return self.known
+
+
+class Stage(World):
+    """A world with a session, and a browser that talks to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = Keys()
+        self.counted: dict[str, int] = {}
+        self.session = Session(
+            self.log,
+            self.state,
+            self.gateway,
+            self.keys,
+            self.clock,
+            origins=[ORIGIN],
+            count=lambda name, value: self.counted.__setitem__(
+                name, self.counted.get(name, 0) + value
+            ),
+        )
+
+    def token(self, **claims: Any) -> str:
+        claims = {"sub": "u7", "read": ["chat:*"], "cancel": ["chat:42"], **claims}
+        return tokens.mint(self.keys.stored, now=self.clock() // 1000, **claims)
+
+    def connect(self, id: str = "c1", **claims: Any) -> None:
+        self.session.connect(id, self.token(**claims), ORIGIN)
+
+    def send(self, id: str = "c1", **frame: Any) -> list[dict[str, Any]]:
+        """Send a frame; return what was pushed to that connection meanwhile."""
+        return self.send_text(json.dumps(frame), id)
+
+    def send_text(self, body: Any, id: str = "c1") -> list[dict[str, Any]]:
+        before = len(self.gateway.sent[id])
+        self.session.receive(id, body)
+        return [json.loads(frame) for frame in self.gateway.sent[id][before:]]
+
+    def ask(self, **frame: Any) -> dict[str, Any]:
+        """Send a frame that is answered by one frame."""
+        (answer,) = self.send(**frame)
+        return answer
+
+    def write(self, run: str = R1, chunks: int = 2) -> None:
+        record = self.log.open(STREAM, "w", run)
+        self.log.append(
+            STREAM, run, "w", record.next, [f'"{n}"' for n in range(chunks)]
+        )
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+# ---- the handshake -------------------------------------------------------------------
+
+
+def test_a_genuine_token_from_a_listed_origin_is_let_in(stage: Stage) -> None:
+    stage.connect()
+    assert stage.send(type="sync", streams={}, n=1)[0]["type"] == "synced"
+
+
+def test_without_an_origin_there_is_none_to_check(stage: Stage) -> None:
+    stage.session.connect("c1", stage.token(), None)
+    assert stage.state.connection("c1") is not None
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "", ORIGIN + "."])
+def test_a_foreign_origin_is_refused(stage: Stage, origin: str) -> None:
+    with pytest.raises(Forbidden):
+        stage.session.connect("c1", stage.token(), origin)
+    assert stage.state.connection("c1") is None
+
+
+def test_a_star_lets_every_origin_in(stage: Stage) -> None:
+    session = Session(
+        stage.log, stage.state, stage.gateway, stage.keys, stage.clock, origins=["*"]
+    )
+    session.connect("c1", stage.token(), "https://anywhere.example")
+
+
+@pytest.mark.parametrize("token", [None, "", "nonsense"])
+def test_without_a_good_token_the_door_stays_shut(
+    stage: Stage, token: str | None
+) -> None:
+    with pytest.raises(Unauthorized):
+        stage.session.connect("c1", token, ORIGIN)
+    assert stage.state.connection("c1") is None
+
+
+def test_an_expired_token_is_let_in_without_rights_and_told(stage: Stage) -> None:
+    token = stage.token(expires_in=60)
+    stage.clock.advance(61)
+    stage.session.connect("c1", token, ORIGIN)
+    answer = stage.ask(type="sync", streams={STREAM: None}, n=1)
+    assert (answer["type"], answer["code"]) == ("error", "unauthorized")
+    assert stage.state.subscribers(STREAM) == []
+    assert stage.gateway.disconnected == ["c1"]
+
+
+def test_an_expired_token_can_be_followed_by_a_fresh_one(stage: Stage) -> None:
+    token = stage.token(expires_in=60)
+    stage.clock.advance(61)
+    stage.session.connect("c1", token, ORIGIN)
+    answer = stage.ask(type="auth", token=stage.token(), n=1)
+    assert answer["type"] == "authorized"
+    assert stage.state.connections_of("u7") == ["c1"]
+    assert stage.send(type="subscribe", stream=STREAM, n=2)[-1]["type"] == "subscribed"
+
+
+def test_a_new_key_is_found_by_reading_the_ring_again(stage: Stage) -> None:
+    stage.keys.stored = ROTATED
+    stage.connect()
+    assert stage.keys.known == ROTATED
+
+
+# ---- subscribing ---------------------------------------------------------------------
+
+
+def test_subscribe_is_answered_by_slices_and_then_by_what_they_were(
+    stage: Stage,
+) -> None:
+    stage.write()
+    stage.connect()
+    slice_, answer = stage.send(type="subscribe", stream=STREAM, n=1)
+    assert (slice_["type"], slice_["chunks"], slice_["replay"]) == (
+        "slice",
+        ["0", "1"],
+        True,
+    )
+    assert answer == {
+        "type": "subscribed",
+        "stream": STREAM,
+        "n": 1,
+        "run": R1,
+        "tail": 3,
+        "from": 0,
+        "active": True,
+        "more": False,
+        "protocol": 1,
+    }
+    assert stage.counted["ReplayedChunks"] == 2
+
+
+def test_between_replay_and_live_there_is_no_hole(stage: Stage) -> None:
+    """The row is stored before the log is read: what is appended between is pushed."""
+    stage.write()
+    stage.connect()
+    pushed = []
+    stored = stage.state.subscribe
+
+    def subscribe(*args: Any) -> None:
+        stored(*args)
+        stage.log.append(STREAM, R1, "w", 4, ['"between"'])
+        pushed.extend(stage.state.subscribers(STREAM))
+
+    stage.state.subscribe = subscribe  # type: ignore[method-assign]
+    slice_, _ = stage.send(type="subscribe", stream=STREAM, n=1)
+    assert slice_["chunks"] == ["0", "1", "between"]
+    assert [one.connection for one in pushed] == ["c1"]
+
+
+def test_a_long_answer_stops_at_its_budget_and_is_asked_on(stage: Stage) -> None:
+    stage.log.open(STREAM, "w", R1)
+    seq = 2
+    for number in range(20):
+        text = json.dumps(f"{number:02}" + "x" * 27_000)
+        seq = stage.log.append(STREAM, R1, "w", seq, [text]).next
+    stage.connect()
+    got: list[str] = []
+    position: dict[str, Any] = {}
+    answers = []
+    while True:
+        *slices, answer = stage.send(
+            type="subscribe", stream=STREAM, n=len(answers) + 1, **position
+        )
+        assert sum(len(json.dumps(one)) for one in slices) <= ANSWER_BYTES + 2_000
+        got += [chunk[:2] for one in slices for chunk in one.get("chunks", [])]
+        answers.append(answer["more"])
+        if not answer["more"]:
+            break
+        position = {"run": R1, "after": slices[-1]["next"] - 1}
+    assert got == [f"{number:02}" for number in range(20)]
+    assert answers == [True, True, False]
+
+
+def test_a_slow_answer_stops_at_its_deadline(stage: Stage) -> None:
+    stage.log.open(STREAM, "w", R1)
+    for seq in range(2, 7):
+        stage.log.append(STREAM, R1, "w", seq, [json.dumps("x" * 27_000)])
+    stage.connect()
+    push = stage.gateway.push
+
+    def slow(connection: str, frame: str) -> Push:
+        stage.clock.advance(4)
+        return push(connection, frame)
+
+    stage.gateway.push = slow  # type: ignore[method-assign]
+    *slices, answer = stage.send(type="subscribe", stream=STREAM, n=1)
+    assert (len(slices), answer["more"]) == (3, True)
+
+
+def test_nothing_behind_a_failed_push_is_sent(stage: Stage) -> None:
+    stage.log.open(STREAM, "w", R1)
+    for seq in range(2, 7):
+        stage.log.append(STREAM, R1, "w", seq, [json.dumps("x" * 27_000)])
+    stage.connect()
+    push = stage.gateway.push
+    seen: list[Any] = []
+
+    def full(connection: str, frame: str) -> Push:
+        seen.append(json.loads(frame))
+        if seen[-1]["type"] == "slice" and seen[-1]["seq"] == 3:
+            return Push.THROTTLED
+        return push(connection, frame)
+
+    stage.gateway.push = full  # type: ignore[method-assign]
+    *slices, answer = stage.send(type="subscribe", stream=STREAM, n=1)
+    assert [one["seq"] for one in slices] == [1]
+    assert (answer["type"], answer["more"]) == ("subscribed", True)
+    assert [one.get("seq") for one in seen] == [1, 3, None]
+
+
+def test_a_connection_that_is_gone_leaves_no_row_behind(stage: Stage) -> None:
+    stage.write()
+    stage.connect()
+    stage.gateway.gone.add("c1")
+    assert stage.send(type="subscribe", stream=STREAM, n=1) == []
+    assert stage.state.subscribers(STREAM) == []
+
+
+def test_the_rows_last_as_long_as_the_token(stage: Stage) -> None:
+    stage.connect(expires_in=60)
+    stage.send(type="subscribe", stream=STREAM, n=1)
+    (row,) = stage.state.subscribers(STREAM)
+    assert row.exp == stage.clock() // 1000 + 60
+    stage.clock.advance(60)
+    answer = stage.ask(type="subscribe", stream=STREAM, n=2)
+    assert answer["code"] == "unauthorized"
+    assert stage.gateway.disconnected == ["c1"]
+
+
+@pytest.mark.parametrize("stream", ["user:7", "chatter", "chat"])
+def test_a_stream_that_is_not_granted_is_forbidden(stage: Stage, stream: str) -> None:
+    stage.connect()
+    answer = stage.ask(type="subscribe", stream=stream, n=1)
+    assert (answer["code"], answer["stream"], answer["n"]) == ("forbidden", stream, 1)
+    assert stage.state.subscribers(stream) == []
+    (synced,) = stage.send(type="sync", streams={stream: None}, n=2)
+    assert synced["tails"][stream]["error"]["code"] == "forbidden"
+    assert stage.state.subscribers(stream) == []
+
+
+def test_the_51st_stream_is_too_many(stage: Stage) -> None:
+    stage.connect()
+    for number in range(50):
+        stage.send(type="subscribe", stream=f"chat:{number}", n=number + 1)
+    assert stage.ask(type="subscribe", stream="chat:50", n=51)["code"] == "too_many"
+    again = stage.send(type="subscribe", stream="chat:7", n=52)
+    assert again[-1]["type"] == "subscribed"
+    answer = stage.ask(type="sync", streams={"chat:51": None}, n=53)
+    assert answer["code"] == "too_many"
+
+
+def test_unsubscribe_stops_the_pushes(stage: Stage) -> None:
+    stage.connect()
+    stage.send(type="subscribe", stream=STREAM, n=1)
+    answer = stage.ask(type="unsubscribe", stream=STREAM, n=2)
+    assert answer == {"type": "unsubscribed", "stream": STREAM, "n": 2}
+    assert stage.state.subscribers(STREAM) == []
+
+
+def test_a_late_unsubscribe_does_not_undo_a_later_subscribe(stage: Stage) -> None:
+    stage.connect()
+    stage.send(type="subscribe", stream=STREAM, n=3)
+    stage.send(type="unsubscribe", stream=STREAM, n=2)
+    assert len(stage.state.subscribers(STREAM)) == 1
+
+
+# ---- sync ----------------------------------------------------------------------------
+
+
+def test_sync_puts_rows_again_replays_and_answers_every_tail(stage: Stage) -> None:
+    stage.write()
+    stage.connect()
+    slice_, answer = stage.send(
+        type="sync", streams={STREAM: [R1, 2], "chat:43": None}, n=1
+    )
+    assert (slice_["seq"], slice_["chunks"]) == (3, ["1"])
+    assert answer["time"] == stage.clock()
+    assert answer["tails"] == {
+        STREAM: {"run": R1, "tail": 3, "from": 2, "active": True, "more": False},
+        "chat:43": {"run": None, "tail": 0, "from": 0, "active": False, "more": False},
+    }
+    assert len(stage.state.subscribers("chat:43")) == 1
+
+
+def test_sync_heals_a_row_that_a_wrong_410_deleted(stage: Stage) -> None:
+    stage.connect()
+    stage.send(type="subscribe", stream=STREAM, n=1)
+    stage.state.drop(stage.state.subscribers(STREAM)[0])
+    stage.send(type="sync", streams={STREAM: [None, 0]}, n=2)
+    assert len(stage.state.subscribers(STREAM)) == 1
+
+
+def test_sync_ends_a_run_whose_producer_died(stage: Stage) -> None:
+    stage.write()
+    stage.connect()
+    stage.clock.advance(31)
+    slice_, answer = stage.send(type="sync", streams={STREAM: [R1, 3]}, n=1)
+    assert slice_["end"] == {"reason": "producer_lost"}
+    assert answer["tails"][STREAM]["active"] is False
+
+
+def test_what_a_sync_could_not_serve_is_more(stage: Stage) -> None:
+    for stream in ("chat:1", "chat:2"):
+        stage.log.open(stream, "w", R1)
+        for seq in range(2, 9):
+            stage.log.append(stream, R1, "w", seq, [json.dumps("x" * 27_000)])
+    stage.connect()
+    *slices, answer = stage.send(
+        type="sync", streams={"chat:1": [None, 0], "chat:2": [None, 0]}, n=1
+    )
+    assert [tail["more"] for tail in answer["tails"].values()] == [False, True]
+    assert len(stage.state.subscribers("chat:2")) == 1
+
+
+# ---- cancel --------------------------------------------------------------------------
+
+
+def test_cancel_stops_the_job_and_is_answered(stage: Stage) -> None:
+    stage.write()
+    stage.connect()
+    answer = stage.ask(type="cancel", stream=STREAM, run=R1, n=1)
+    assert answer == {
+        "type": "cancelled",
+        "stream": STREAM,
+        "run": R1,
+        "reason": "cancelled",
+        "n": 1,
+    }
+
+
+def test_cancel_of_another_run_answers_how_that_ended(stage: Stage) -> None:
+    stage.write(R1)
+    stage.write(R2)
+    stage.connect()
+    answer = stage.ask(type="cancel", stream=STREAM, run=R1, n=1)
+    assert answer["reason"] == "superseded"
+    unknown = run_id(0)
+    assert stage.ask(type="cancel", stream=STREAM, run=unknown, n=2)["reason"] is None
+    assert stage.log.look(STREAM).active
+
+
+def test_cancel_wants_its_own_grant(stage: Stage) -> None:
+    stage.connect()
+    answer = stage.ask(type="cancel", stream="chat:43", run=R1, n=1)
+    assert answer["code"] == "forbidden"
+    assert stage.records("chat:43") == []
+
+
+# ---- auth ----------------------------------------------------------------------------
+
+
+def test_auth_lengthens_the_connection_and_its_rows(stage: Stage) -> None:
+    stage.connect(expires_in=60)
+    stage.send(type="subscribe", stream=STREAM, n=1)
+    answer = stage.ask(type="auth", token=stage.token(expires_in=900), n=2)
+    exp = stage.clock() // 1000 + 900
+    assert answer == {"type": "authorized", "expires_at": exp, "n": 2}
+    assert stage.state.subscribers(STREAM)[0].exp == exp
+    stage.clock.advance(61)
+    assert stage.send(type="sync", streams={}, n=3)[0]["type"] == "synced"
+
+
+def test_auth_with_fewer_grants_drops_what_is_no_longer_granted(stage: Stage) -> None:
+    stage.connect()
+    stage.send(type="subscribe", stream=STREAM, n=1)
+    stage.send(type="subscribe", stream="chat:43", n=2)
+    dropped, answer = stage.send(type="auth", token=stage.token(read=["chat:43"]), n=3)
+    assert dropped == {"type": "unsubscribed", "stream": STREAM, "reason": "forbidden"}
+    assert answer["type"] == "authorized"
+    assert stage.state.subscribers(STREAM) == []
+    assert len(stage.state.subscribers("chat:43")) == 1
+
+
+def test_auth_as_somebody_else_is_refused(stage: Stage) -> None:
+    stage.connect()
+    answer = stage.ask(type="auth", token=stage.token(sub="u8"), n=1)
+    assert answer["code"] == "unauthorized"
+    assert stage.gateway.disconnected == [], "it still has its own rights"
+    connection = stage.state.connection("c1")
+    assert connection is not None and connection.rights.sub == "u7"
+
+
+# ---- what is no good -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "not json",
+        "[]",
+        "{}",
+        '{"type":"shout"}',
+        '{"type":"$disconnect"}',
+        '{"type":"subscribe","stream":"a b","n":1}',
+        '{"type":"subscribe","stream":7,"n":1}',
+        "[" * 20_000,
+        '{"a":' * 4_000,
+        " " * 32_001,
+        None,
+    ],
+)
+def test_every_bad_frame_is_answered_and_nothing_else_happens(
+    stage: Stage, body: Any
+) -> None:
+    stage.connect()
+    stage.connect("c2")
+    (answer,) = stage.send_text(body)
+    assert answer["type"] == "error"
+    assert answer["code"] in ("invalid", "too_large")
+    assert answer["retryable"] is False
+    assert stage.gateway.sent["c2"] == []
+    assert stage.state.connection("c1") is not None
+
+
+def test_the_twentieth_bad_frame_closes_the_connection(stage: Stage) -> None:
+    stage.connect()
+    for _ in range(MAX_BAD_FRAMES - 1):
+        stage.send_text("no")
+    assert stage.gateway.disconnected == []
+    stage.send_text("no")
+    assert stage.gateway.disconnected == ["c1"]
+
+
+def test_an_unknown_connection_is_told_and_closed(stage: Stage) -> None:
+    answer = stage.ask(type="sync", streams={}, n=1)
+    assert (answer["code"], answer["retryable"]) == ("unknown_connection", True)
+    assert stage.gateway.disconnected == ["c1"]
+
+
+def test_tables_that_do_not_answer_are_told_as_retryable(stage: Stage) -> None:
+    stage.connect()
+
+    def broken(*args: Any) -> None:
+        raise Unavailable("AWS: ThrottlingException")
+
+    stage.state.subscribe = broken  # type: ignore[method-assign]
+    answer = stage.ask(type="subscribe", stream=STREAM, n=1)
+    assert (answer["code"], answer["retryable"]) == ("unavailable", True)
+    (answer,) = stage.send(type="sync", streams={STREAM: None}, n=2)
+    assert answer["tails"][STREAM]["error"]["code"] == "unavailable"
+    stage.state.connection = broken  # type: ignore[method-assign]
+    assert stage.ask(type="sync", streams={}, n=3)["code"] == "unavailable"
+
+
+def test_a_closed_connection_is_forgotten(stage: Stage) -> None:
+    stage.connect()
+    stage.send(type="subscribe", stream=STREAM, n=1)
+    stage.session.disconnect("c1")
+    assert stage.state.connection("c1") is None
+    assert stage.state.subscribers(STREAM) == []
+
+
+# ---- the hand-over between two runs (§3.3) -------------------------------------------
+
+
+def test_a_consumer_that_lost_the_last_slices_of_a_run_gets_them_before_the_next(
+    stage: Stage,
+) -> None:
+    """D1: R1 ends and R2 follows at once; all pushes after seq 2 were lost."""
+    stage.write(R1, chunks=3)
+    stage.connect()
+    stage.send(type="subscribe", stream=STREAM, n=1)
+    stage.log.end(STREAM, R1, "w", 5, "completed")
+    stage.write(R2, chunks=1)
+    rest, following, _ = stage.send(
+        type="subscribe", stream=STREAM, run=R1, after=2, n=2
+    )
+    assert (rest["run"], rest["chunks"], rest["end"]["reason"]) == (
+        R1,
+        ["1", "2"],
+        "completed",
+    )
+    assert (following["run"], following["seq"], following["open"]["prev"]) == (
+        R2,
+        rest["next"],
+        R1,
+    )
+
+
+def test_session_and_fanout_together_show_everything_once(stage: Stage) -> None:
+    stage.connect()
+    stage.send(type="subscribe", stream=STREAM, n=1)
+    stage.write(R1, chunks=3)
+    fanout = Fanout(
+        stage.state,
+        stage.gateway,
+        stage.clock,
+        lambda tasks: [task() for task in tasks] and None,
+    )
+    before = len(stage.gateway.sent["c1"])
+    changes = [Change(str(one.seq), one) for one in stage.records()]
+    assert fanout.push(changes, stage.clock()) == []
+    (live,) = map(json.loads, stage.gateway.sent["c1"][before:])
+    assert live["chunks"] == ["0", "1", "2"]
+    assert "replay" not in live
