@@ -10,12 +10,12 @@ from typing import Any
 
 import boto3
 import pytest
-from demo.local_aws import local_aws
 from moto import mock_aws
+
+from demo.local_aws import local_aws
 from tailrace.adapters.calls import config
 from tailrace.adapters.dynamodb import DynamoDBLog, DynamoDBState
 from tailrace.adapters.memory import MemoryLog, MemoryState
-
 from tests.support.tables import create_tables
 
 _names = itertools.count(1)

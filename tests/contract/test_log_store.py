@@ -8,7 +8,6 @@ from typing import Any
 
 from tailrace import rules
 from tailrace.records import Record
-
 from tests.support.worlds import STREAM, data, opened, run_id, stamp
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+
 from tailrace import chunks, onecall
 from tailrace.errors import Busy, TailraceError, Unavailable
 from tailrace.log import Log
 from tailrace.ports import LogStore
 from tailrace.records import Record
-
 from tests.support.invariants import check_log
 from tests.support.worlds import STREAM, World, run_id
 
@@ -75,7 +76,14 @@ def test_threads_that_disagree_leave_a_log_that_obeys_its_rules(
         for number in range(12):
             texts = [f'"{name}-{number}-{part}"' for part in range(1 + number % 3)]
             at = insist(
-                lambda log, at=at, texts=texts: log.append(STREAM, run, name, at, texts)
+                partial(
+                    Log.append,
+                    stream=STREAM,
+                    run=run,
+                    writer=name,
+                    seq=at,
+                    texts=texts,
+                )
             ).next
             acknowledged.setdefault(name, []).extend(texts)
         insist(lambda log: log.end(STREAM, run, name, at, "completed"))

@@ -32,7 +32,7 @@ class Deployed:
             FunctionName=self.stack.function("publish"), Payload=json.dumps(payload)
         )
         answer: dict[str, Any] = json.loads(invoked["Payload"].read())
-        assert "FunctionError" not in invoked, answer
+        assert not invoked.get("FunctionError"), answer
         return answer
 
     def ask(self, operation: str, stream: str, **arguments: Any) -> dict[str, Any]:

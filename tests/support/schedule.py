@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from greenlet import getcurrent, greenlet
+
 from tailrace.errors import Unavailable
 from tailrace.ports import LogStore
 from tailrace.records import Record
@@ -43,7 +44,7 @@ class Actor:
     def _run(self) -> None:
         try:
             self._play()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is what the test looks at
             self.error = error
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tailrace import chunks
 from tailrace.errors import Invalid, TooLarge
 
@@ -79,7 +81,7 @@ def test_packed_groups_fit_and_no_two_neighbours_would_fit_together(
     assert [text for group in groups for text in group] == texts
     for group in groups:
         chunks.join(group)
-    for group, following in zip(groups, groups[1:], strict=False):
+    for group, following in itertools.pairwise(groups):
         with pytest.raises(TooLarge):
             chunks.join([*group, following[0]])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+
 from tailrace import errors
 from tailrace.errors import Busy, Fenced, Superseded, TailraceError
 

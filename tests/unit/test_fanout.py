@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 from tailrace.errors import Invalid, Unavailable
 from tailrace.fanout import Change, Fanout, decode
 from tailrace.ports import Push, Subscription
 from tailrace.records import to_item
-
 from tests.support.worlds import STREAM, World, run_id
 
 R1, R2 = run_id(1), run_id(2)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tailrace import frames
 from tailrace.errors import Invalid, TooLarge, TooMany
 from tailrace.positions import Position
-
 from tests.support.worlds import STREAM, run_id
 from tests.unit.test_chunks import ANY_TEXT, JSON
 
@@ -148,7 +148,9 @@ def test_the_fullest_answer_to_a_sync_fits_one_frame() -> None:
     body = frames.encode({"type": "sync", "n": 1, "streams": dict.fromkeys(names)})
     sync = frames.decode(body)
     assert isinstance(sync, frames.Sync)
-    tails = {name: {"error": why.as_dict()} for name, why in sync.refused.items()}
+    tails: dict[str, Any] = {
+        name: {"error": why.as_dict()} for name, why in sync.refused.items()
+    }
     assert len(frames.synced(1, 10**13, tails).encode()) <= 32_000
     facts = {"run": RUN, "tail": 2**52, "from": 2**52, "active": True, "more": False}
     tails = {f"{number:02}" + "s" * 198: facts for number in range(50)}

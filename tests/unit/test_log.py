@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from tailrace import ids, rules
 from tailrace.errors import (
     Busy,
@@ -20,7 +21,6 @@ from tailrace.errors import (
 from tailrace.log import Log
 from tailrace.ports import Lease
 from tailrace.records import Record
-
 from tests.support.worlds import HOUR_MS, NOW, STREAM, World, run_id
 
 R1, R2, R3 = run_id(1), run_id(2), run_id(3)
@@ -356,7 +356,7 @@ def test_a_reader_that_froze_before_its_reads_kills_nobody(world: World) -> None
         def __getattr__(self, name: str) -> object:
             if name == "last":
                 world.clock.advance(600)
-                log.append(STREAM, R1, "w", 2, ['"alive"'])
+                world.log.append(STREAM, R1, "w", 2, ['"alive"'])
             return getattr(world.store, name)
 
     log = world.log

@@ -1,14 +1,15 @@
 """The log under every interleaving that hypothesis can think of.
 
-Two producers, a third that has taken the name of the first, a claimer, a canceller, somebody who
-looks, and one-call publishers work on one stream at a time; each of their calls may be
-lost, late or answered twice. After every step the log obeys its rules. At rest, nothing
-that was acknowledged is missing or doubled, and each loser was told what befell it.
+Two producers, a third that has taken the name of the first, a claimer, a canceller,
+somebody who looks, and one-call publishers work on one stream at a time; each of their
+calls may be lost, late or answered twice. After every step the log obeys its rules. At
+rest, nothing that was acknowledged is missing or doubled, and each loser was told what
+befell it.
 """
-
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hypothesis import settings
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+
 from tailrace import chunks, onecall
 from tailrace.adapters.memory import MemoryLog
 from tailrace.errors import (
@@ -32,7 +34,7 @@ from tailrace.errors import (
     Unavailable,
 )
 from tailrace.log import Log
-
+from tailrace.records import Record
 from tests.support.invariants import check_log
 from tests.support.schedule import FATES, Actor, Fate, FaultyStore
 from tests.support.worlds import STREAM, World, run_id
@@ -44,7 +46,7 @@ PATIENCE = 8
 def insist(call: Callable[[], Any]) -> Any:
     """Call until it is known what happened, as every caller must; and then once more,
     as a queue would: a repeat changes nothing."""
-    results = []
+    results: list[Any] = []
     while len(results) < 2:
         try:
             results.append(call())
@@ -92,13 +94,13 @@ class Schedules(RuleBasedStateMachine):
     def write(self, writer: str, run: str, at: int, mark: str) -> None:
         for number, size in enumerate((1, 3, 2)):
             texts = [f'"{mark}-{number}-{part}"' for part in range(size)]
-            at = insist(
-                lambda at=at, texts=texts: self.container().append(
-                    STREAM, run, writer, at, texts
-                )
-            ).next
+            append = partial(self.append, run, writer, at, texts)
+            at = insist(append).next
             self.acknowledged.setdefault(mark, []).extend(texts)
         insist(lambda: self.container().end(STREAM, run, writer, at, "completed"))
+
+    def append(self, run: str, writer: str, at: int, texts: list[str]) -> Record:
+        return self.container().append(STREAM, run, writer, at, texts)
 
     def cancel(self) -> None:
         insist(lambda: self.container().cancel(STREAM, FIRST))

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tailrace import chunks, onecall
 from tailrace.errors import (
     Busy,
@@ -16,7 +17,6 @@ from tailrace.errors import (
     Unavailable,
 )
 from tailrace.records import Record
-
 from tests.support.invariants import check_log
 from tests.support.worlds import STREAM, World, run_id
 
@@ -85,7 +85,7 @@ def test_a_call_that_died_anywhere_is_finished_by_its_repeat(
         def put(self, record: Record) -> Record | None:
             self.puts += 1
             if self.puts <= dies_at:
-                return world.store.put(record)  # type: ignore[no-any-return]
+                return world.store.put(record)
             if applied:
                 world.store.put(record)
             raise Unavailable("the process died")

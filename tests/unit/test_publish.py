@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tailrace.ports import Connection, Rights, Subscription
 from tailrace.publish import Publish
-
 from tests.support.worlds import NOW, STREAM, World, run_id
 from tests.unit.test_chunks import JSON
 
@@ -102,7 +102,7 @@ def test_a_run_from_open_to_end(api: Api) -> None:
     assert api.counted["ChunksAppended"] == 2
 
 
-REPEATABLE = [
+REPEATABLE: list[tuple[str, dict[str, Any]]] = [
     ("open", {**BASE}),
     ("append", {**BASE, "seq": 2, "chunks": ["a"]}),
     ("renew", {**BASE, "lease": 60}),

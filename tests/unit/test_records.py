@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+
 import tailrace.adapters.dynamodb
 from tailrace import rules
 from tailrace.errors import Invalid
 from tailrace.records import Record, from_item, to_item
-
 from tests.support.worlds import NOW, data, opened, stamp
 
 OPEN = opened(meta='{"model":"m"}')

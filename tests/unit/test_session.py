@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+
 from tailrace import tokens
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
 from tailrace.fanout import Change, Fanout
-from tailrace.ports import Push
+from tailrace.ports import Push, Subscription
 from tailrace.session import ANSWER_BYTES, MAX_BAD_FRAMES, Session
-
 from tests.support.worlds import STREAM, World, run_id
 
 R1, R2 = run_id(1), run_id(2)
 RING = {"current": "k1", "k1": "k1-secret-of-more-than-thirty-two-bytes"}
 ROTATED = {**RING, "current": "k2", "k2": "k2-secret-of-more-than-thirty-two-bytes"}
 ORIGIN = "https://app.example.com"
+
+
+def one_after_the_other(tasks: Sequence[Callable[[], None]]) -> None:
+    for task in tasks:
+        task()
 
 
 class Keys:
@@ -179,7 +185,7 @@ def test_between_replay_and_live_there_is_no_hole(stage: Stage) -> None:
     """The row is stored before the log is read: what is appended between is pushed."""
     stage.write()
     stage.connect()
-    pushed = []
+    pushed: list[Subscription] = []
     stored = stage.state.subscribe
 
     def subscribe(*args: Any) -> None:
@@ -202,7 +208,7 @@ def test_a_long_answer_stops_at_its_budget_and_is_asked_on(stage: Stage) -> None
     stage.connect()
     got: list[str] = []
     position: dict[str, Any] = {}
-    answers = []
+    answers: list[bool] = []
     while True:
         *slices, answer = stage.send(
             type="subscribe", stream=STREAM, n=len(answers) + 1, **position
@@ -351,7 +357,7 @@ def test_what_a_sync_could_not_serve_is_more(stage: Stage) -> None:
         for seq in range(2, 9):
             stage.log.append(stream, R1, "w", seq, [json.dumps("x" * 27_000)])
     stage.connect()
-    *slices, answer = stage.send(
+    *_slices, answer = stage.send(
         type="sync", streams={"chat:1": [None, 0], "chat:2": [None, 0]}, n=1
     )
     assert [tail["more"] for tail in answer["tails"].values()] == [False, True]
@@ -531,7 +537,7 @@ def test_session_and_fanout_together_show_everything_once(stage: Stage) -> None:
         stage.state,
         stage.gateway,
         stage.clock,
-        lambda tasks: [task() for task in tasks] and None,
+        one_after_the_other,
     )
     before = len(stage.gateway.sent["c1"])
     changes = [Change(str(one.seq), one) for one in stage.records()]

@@ -8,10 +8,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tailrace import chunks, rules
 from tailrace.records import Record
 from tailrace.slices import MAX_FRAME_BYTES, merge
-
 from tests.support.worlds import NOW, STREAM, data, opened, run_id, stamp
 
 

@@ -10,6 +10,7 @@ import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tailrace import tokens
 from tailrace.errors import Invalid, Unauthorized
 from tailrace.tokens import ExpiredToken, UnknownKey
