@@ -1,0 +1,258 @@
+"""On the deployed stack: every consumer gets every chunk, once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from tests.support.deployed import Deployed
+from tests.support.socket import TIMEOUT, Socket, Watcher, open_socket
+
+CHUNKS = 1_000
+BATCH = 10
+
+
+class Run:
+    """A run of 1,000 chunks, written a batch at a time, as fast as is allowed."""
+
+    def __init__(self, deployed: Deployed, stream: str, chunks: int = CHUNKS) -> None:
+        self.deployed = deployed
+        self.stream = stream
+        self.chunks = [f"{number} " for number in range(chunks)]
+        opened = deployed.ask("open", stream, writer="job")
+        self.run: str = opened["run"]
+        self.next: int = opened["next"]
+        self.written = 0
+
+    def write(self, chunks: int = BATCH) -> None:
+        batch = self.chunks[self.written : self.written + chunks]
+        answer = self.deployed.ask(
+            "append",
+            self.stream,
+            run=self.run,
+            writer="job",
+            seq=self.next,
+            chunks=batch,
+        )
+        self.next = answer["next"]
+        self.written += len(batch)
+
+    def end(self) -> None:
+        self.deployed.ask(
+            "end",
+            self.stream,
+            run=self.run,
+            writer="job",
+            seq=self.next,
+            reason="completed",
+        )
+
+    async def write_all(self, meanwhile: Callable[[int], None] | None = None) -> None:
+        while self.written < len(self.chunks):
+            await asyncio.to_thread(self.write)
+            if meanwhile:
+                meanwhile(self.written)
+        await asyncio.to_thread(self.end)
+
+
+def ended(watcher: Watcher) -> bool:
+    return bool(watcher.ends)
+
+
+async def together(*work: Coroutine[Any, Any, Any]) -> None:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+        for one in work:
+            group.create_task(one)
+
+
+async def test_a_thousand_chunks_reach_every_kind_of_consumer(
+    deployed: Deployed,
+) -> None:
+    """One there from the start, two tabs at once, one that joins in the middle, one
+    whose socket is cut five times, and one that comes after the end."""
+    run = Run(deployed, deployed.new_stream())
+    url, token = deployed.stack.socket_url, deployed.token(run.stream)
+
+    def watcher() -> Watcher:
+        return Watcher(url, token, run.stream)
+
+    first, tab, late, cut, after = (watcher() for _ in range(5))
+    joined = asyncio.Event()
+    chance = random.Random(7)
+
+    async def join_in_the_middle() -> None:
+        await joined.wait()
+        await late.watch(ended)
+
+    async def cut_five_times() -> None:
+        for number in range(1, 6):
+            watching = asyncio.create_task(cut.watch(ended))
+            await cut.has(number * 150 + chance.randrange(20))
+            watching.cancel()
+            await asyncio.wait([watching])
+        await cut.watch(ended)
+
+    def half(written: int) -> None:
+        if written == CHUNKS // 2:
+            joined.set()
+
+    async def write() -> None:
+        await first.has(0)
+        await run.write_all(half)
+
+    await together(
+        first.watch(ended),
+        tab.watch(ended),
+        join_in_the_middle(),
+        cut_five_times(),
+        write(),
+    )
+    await asyncio.wait_for(after.watch(ended), TIMEOUT)
+    for one in (first, tab, late, cut, after):
+        assert one.chunks == {run.run: run.chunks}
+        assert one.ends == {run.run: "completed"}
+
+
+async def test_one_connection_carries_twenty_streams(deployed: Deployed) -> None:
+    runs = [Run(deployed, deployed.new_stream(), 40) for _ in range(20)]
+    token = deployed.token(*(run.stream for run in runs))
+    async with open_socket(deployed.stack.socket_url, token) as socket:
+        await socket.send("sync", streams={run.stream: None for run in runs})
+        await socket.until("synced")
+        await together(*(run.write_all() for run in runs), _all_ended(socket, runs))
+    for run in runs:
+        assert received(socket, run) == run.chunks
+
+
+async def test_one_stream_reaches_twenty_connections(deployed: Deployed) -> None:
+    run = Run(deployed, deployed.new_stream(), 100)
+    watchers = [
+        Watcher(deployed.stack.socket_url, deployed.token(run.stream), run.stream)
+        for _ in range(20)
+    ]
+    await together(*(one.watch(ended) for one in watchers), run.write_all())
+    assert [one.chunks for one in watchers] == [{run.run: run.chunks}] * 20
+
+
+async def test_a_run_followed_at_once_by_another_is_shown_to_its_end(
+    deployed: Deployed,
+) -> None:
+    """§3.3: the last slices of the first were lost; the cursor brings them, then the
+    next run."""
+    stream = deployed.new_stream()
+    first = Run(deployed, stream, 30)
+    watcher = Watcher(deployed.stack.socket_url, deployed.token(stream), stream)
+    watching = asyncio.create_task(watcher.watch(ended))
+    first.write()
+    await watcher.has(10)
+    watching.cancel()
+    await asyncio.wait([watching])
+    await first.write_all()
+    second = Run(deployed, stream, 10)
+    await second.write_all()
+    await asyncio.wait_for(watcher.watch(lambda one: len(one.ends) == 2), TIMEOUT)
+    assert watcher.chunks == {first.run: first.chunks, second.run: second.chunks}
+    assert watcher.ends == {first.run: "completed", second.run: "completed"}
+
+
+async def test_cancel_over_a_socket_stops_the_job_and_every_tab_sees_it(
+    deployed: Deployed,
+) -> None:
+    run = Run(deployed, deployed.new_stream())
+    url, token = deployed.stack.socket_url, deployed.token(run.stream)
+    tabs = [Watcher(url, token, run.stream) for _ in range(2)]
+    watching = [asyncio.create_task(tab.watch(ended)) for tab in tabs]
+    run.write()
+    await tabs[0].has(10)
+    async with open_socket(url, token) as socket:
+        answer = await socket.ask("cancel", "cancelled", stream=run.stream, run=run.run)
+        assert answer["reason"] == "cancelled"
+    told = deployed.call(
+        operation="append",
+        stream=run.stream,
+        run=run.run,
+        writer="job",
+        seq=run.next,
+        chunks=["too late"],
+    )
+    assert told["error"]["code"] == "cancelled"
+    await asyncio.wait_for(asyncio.gather(*watching), TIMEOUT)
+    for tab in tabs:
+        assert tab.ends == {run.run: "cancelled"}
+        assert tab.chunks == {run.run: run.chunks[:10]}
+
+
+async def test_a_cancel_of_a_run_that_ended_harms_no_later_run(
+    deployed: Deployed,
+) -> None:
+    stream = deployed.new_stream()
+    first = Run(deployed, stream, 10)
+    await first.write_all()
+    second = Run(deployed, stream, 10)
+    token = deployed.token(stream)
+    async with open_socket(deployed.stack.socket_url, token) as socket:
+        answer = await socket.ask("cancel", "cancelled", stream=stream, run=first.run)
+    assert answer["reason"] == "completed"
+    await second.write_all()
+    assert deployed.ask("tail", stream)["reason"] == "completed"
+
+
+async def test_a_silent_job_is_lost_for_everyone_who_watches_and_can_be_claimed(
+    deployed: Deployed,
+) -> None:
+    """A job that was killed says nothing more; whoever looks after its lease ends it."""
+    stream = deployed.new_stream()
+    opened = deployed.ask("open", stream, writer="job", lease=1)
+    token = deployed.token(stream)
+    async with (
+        open_socket(deployed.stack.socket_url, token) as one,
+        open_socket(deployed.stack.socket_url, token) as other,
+    ):
+        for socket in (one, other):
+            await socket.ask("subscribe", "subscribed", stream=stream)
+
+        async def look_until_lost() -> None:
+            while not any("end" in frame for frame in one.frames):
+                await one.ask(
+                    "sync", "synced", streams={stream: [opened["run"], opened["seq"]]}
+                )
+
+        await asyncio.wait_for(look_until_lost(), TIMEOUT)
+        lost = await other.until(lambda frame: "end" in frame)
+        assert lost["end"] == {"reason": "producer_lost"}
+        claimed = deployed.ask("claim", stream, run=opened["run"], writer="next")
+        live = await other.until(lambda frame: "claim" in frame)
+        assert (live["claim"], live["seq"]) == ({"epoch": 1}, claimed["seq"])
+
+
+async def _all_ended(socket: Socket, runs: list[Run]) -> None:
+    open_runs = {run.run for run in runs}
+    while open_runs:
+        frame = await socket.receive()
+        if "end" in frame:
+            open_runs.discard(frame["run"])
+
+
+def received(socket: Socket, run: Run) -> list[Any]:
+    """Return the chunks of a run that a socket got, by their seqs."""
+    by_seq: dict[int, Any] = {}
+    for frame in socket.frames:
+        if frame.get("run") == run.run and frame["type"] == "slice":
+            at = frame["seq"] + ("open" in frame)
+            by_seq.update(enumerate(frame.get("chunks", []), at))
+    assert sorted(by_seq) == list(range(2, 2 + len(by_seq))), "a chunk is missing"
+    return [by_seq[seq] for seq in sorted(by_seq)]
+
+
+@pytest.mark.parametrize("streams", [51])
+async def test_more_streams_than_a_connection_carries_are_refused(
+    deployed: Deployed, streams: int
+) -> None:
+    names = {deployed.new_stream(): None for _ in range(streams)}
+    async with open_socket(deployed.stack.socket_url, deployed.token()) as socket:
+        answer = await socket.ask("sync", "synced", streams=names)
+    assert (answer["code"], answer["limit"]) == ("too_many", 50)
