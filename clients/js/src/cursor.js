@@ -52,9 +52,12 @@ export const backoff = (attempt, random) => random * Math.min(BACKOFF_CAP, BACKO
  * `across`: begins at or before the cursor and ends behind it.
  *
  * A later run may only follow with its `open`. Where it does not lie beyond the cursor, the
- * log was begun anew: only an answer can say where it goes on.
+ * log was begun anew: only an answer can say where it goes on. `start`: the server has placed
+ * the cursor before an `open`; what is found there instead is of another log, so the place
+ * is lost. `any`: a cursor without a run, from the application.
  */
 export const RULES = {
+  start: { behind: "drop", across: "anew", opens: "take", next: "anew", ahead: "hold" },
   any: { behind: "drop", across: "take", opens: "take", next: "take", ahead: "hold" },
   same: { behind: "drop", across: "take", opens: "take", next: "take", ahead: "hold" },
   later: { behind: "hold", across: "hold", opens: "take", next: "hold", ahead: "hold" },
@@ -99,7 +102,7 @@ export function position({ cursor, wanted }) {
  */
 function kin({ cursor, wanted }, run) {
   const known = cursor ? cursor.run : wanted;
-  if (known === null) return "any";
+  if (known === null) return cursor?.start ? "start" : "any";
   if (run === known) return "same";
   return run > known ? "later" : "earlier";
 }
@@ -186,7 +189,7 @@ function release(reader, out) {
   for (let index = 0; index < reader.held.length && !reader.done; ) {
     const slice = reader.held[index];
     const what = fate(reader, slice);
-    if (what === "hold") {
+    if (what === "hold" || what === "anew") {
       index++;
       continue;
     }
@@ -226,14 +229,15 @@ export function receive(reader, slice, now) {
   const out = [];
   const after = { ...reader };
   const came = { ...slice, via: via(reader, slice) };
-  if (what === "hold") {
+  if (what === "anew") after.cursor = null;
+  if (what === "hold" || what === "anew") {
     hold(after, came);
   } else {
     after.tail = tail;
     take(after, came, out);
     release(after, out);
   }
-  const moved = after.cursor !== reader.cursor;
+  const moved = what === "take";
   if (moved) after.tries = 0;
   after.gapAt = behind(after) ? (!moved && reader.gapAt) || now + GAP : null;
   return [after, out];
@@ -267,29 +271,50 @@ export function answered(reader, answer, now, random) {
   after.tail = Math.max(answer.tail, reader.cursor?.seq ?? 0);
   // A cursor that has moved since was continued by the log: `from` is old news.
   if (reader.cursor === asked && !reader.paused) {
-    if (asked ? asked.seq !== answer.from : !awaited(reader, answer)) {
-      // What was shown cannot be continued, not even where its run is served again.
-      if (asked && after.shown) conclude(after, after.shown, "expired", out);
-      after.cursor = { run: null, seq: answer.from };
-      release(after, out);
-    } else if (asked) {
-      // The log goes on from here, so a held slice that disputes this place is of no log.
-      after.held = after.held.filter((slice) => slice.seq > asked.seq + 1);
-      if (after.shown && !answer.active && answer.run === asked.run && answer.tail === asked.seq) {
-        // The run ended at a cursor that was kept without its `ended`.
-        after.shown = null;
-        after.cursor = { ...asked, ended: true };
-      }
-    }
+    if (asked ? asked.seq !== answer.from : !awaited(reader, answer)) relocate(after, answer, out);
+    else if (asked) confirm(after, asked, answer);
   }
   const moved = after.cursor !== asked;
   after.tries = moved ? 0 : after.tries + 1;
   after.catching = reader.catching && answer.more;
-  if (!behind(after) || after.paused) return [after, out];
+  if (after.paused || !(behind(after) || (moved && !after.cursor))) return [after, out];
   // An answer that brings nothing must not be asked for again at the speed of the network.
   const pause = after.tries > 0 ? backoff(after.tries, random) : 0;
   after.gapAt = now + pause + (answer.more ? 0 : GAP);
   return [after, out];
+}
+
+/**
+ * The log goes on elsewhere than at the cursor, or tells where it begins.
+ * @param {Reader} reader a draft
+ * @param {import("./types.js").Tail} answer
+ * @param {Output[]} out
+ */
+function relocate(reader, { run, from, tail }, out) {
+  // What was shown cannot be continued, not even where its run is served again.
+  if (reader.shown) conclude(reader, reader.shown, "expired", out);
+  reader.cursor = run !== null && from === tail ? { run, seq: from, ended: true } : { run: null, seq: from, start: true };
+  release(reader, out);
+}
+
+/**
+ * The log goes on from the cursor.
+ * @param {Reader} reader a draft
+ * @param {Cursor} asked
+ * @param {import("./types.js").Tail} answer
+ */
+function confirm(reader, asked, { run, tail, active }) {
+  // A held slice that disputes this place is of no log.
+  reader.held = reader.held.filter((slice) => slice.seq > asked.seq + 1);
+  if (run === null || tail !== asked.seq) return;
+  if (asked.start) {
+    // Where an open should follow, a run lies behind: of a log begun anew.
+    reader.cursor = null;
+  } else if (reader.shown && run === asked.run && !active) {
+    // The run ended at a cursor that was kept without its `ended`.
+    reader.shown = null;
+    reader.cursor = { ...asked, ended: true };
+  }
 }
 
 /**
@@ -300,13 +325,20 @@ export function answered(reader, answer, now, random) {
 const awaited = ({ wanted }, { run }) => wanted !== null && (run === null || run < wanted);
 
 /**
- * What a tail changes that answers somebody else's question.
+ * What a tail changes that answers somebody else's question: where it does not agree with
+ * the cursor, this reader asks for itself.
  * @param {Reader} reader
- * @param {number} tail
+ * @param {import("./types.js").Tail} answer
  * @param {number} now
  * @returns {Reader}
  */
-export function noted(reader, tail, now) {
-  if (!reader.cursor || tail <= reader.cursor.seq) return reader;
-  return { ...reader, tail: Math.max(reader.tail, tail), gapAt: reader.gapAt ?? now + GAP };
+export function noted(reader, answer, now) {
+  const { cursor, gapAt, paused } = reader;
+  const { run, tail } = answer;
+  // An answer may be older than the cursor; a log begun anew has a later run.
+  const agrees = cursor
+    ? tail <= cursor.seq && (run === null || (cursor.run !== null && run <= cursor.run))
+    : awaited(reader, answer);
+  if (agrees || paused) return reader;
+  return { ...reader, gapAt: gapAt ?? now + GAP };
 }

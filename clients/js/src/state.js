@@ -310,7 +310,7 @@ function take(d, key, stream, n, tail) {
   for (const [id, reader] of readers) {
     const mine = reader.ask?.n === n && reader.ask.socket === socket;
     if (mine) commit(d, id, answered(reader, tail, d.s.now, d.random));
-    else put(d, id, noted(reader, tail.tail, d.s.now));
+    else put(d, id, noted(reader, tail, d.s.now));
   }
 }
 

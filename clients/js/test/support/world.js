@@ -1,0 +1,191 @@
+/**
+ * A world for the pure machine: readers, a faulty network and a server on a virtual clock.
+ * `TAILRACE_SRC` names another source folder, for the mutation test.
+ */
+import assert from "node:assert/strict";
+import { seeded, VirtualClock } from "./clock.js";
+import { Server } from "./server.js";
+
+const source = new URL(process.env.TAILRACE_SRC ?? "../../src/", import.meta.url);
+const { decode } = await import(new URL("frames.js", source));
+const { deadline, initial, status, step } = await import(new URL("state.js", source));
+
+export class World {
+  clock = new VirtualClock();
+  /** Everything that each reader was given. */
+  shown = {};
+  options = {};
+  failed = {};
+  settled = {};
+  sent = [];
+  connects = 0;
+  /** Handshakes fail. */
+  cut = false;
+
+  constructor(seed) {
+    this.random = seeded(seed);
+    this.server = new Server(this.clock, this.random);
+    this.state = initial();
+    this.sockets = new Map();
+  }
+
+  get status() {
+    return status(this.state);
+  }
+
+  feed(event) {
+    const { state, commands } = step(this.state, { now: this.clock.now(), random: this.random(), ...event });
+    this.state = state;
+    for (const command of commands) this.carryOut(command);
+    this.arm();
+  }
+
+  arm() {
+    const at = deadline(this.state);
+    if (at === this.wakeAt) return;
+    this.clock.clearTimeout(this.timer);
+    this.wakeAt = at;
+    if (at === Infinity) return;
+    this.timer = this.clock.setTimeout(() => {
+      this.wakeAt = null;
+      this.feed({ type: "tick" });
+    }, at - this.clock.now());
+  }
+
+  carryOut(command) {
+    switch (command.type) {
+      case "token":
+        this.server.later(() => this.feed({ type: "token", token: "token" }));
+        break;
+      case "probe":
+        this.server.later(() => this.feed({ type: "probed", reachable: false }));
+        break;
+      case "connect":
+        this.connects++;
+        this.server.later(() => this.open(command.socket));
+        break;
+      case "send":
+        this.sent.push({ at: this.clock.now(), ...command.frame });
+        if (this.sockets.has(command.socket)) this.server.handle(this.sockets.get(command.socket), command.frame);
+        break;
+      case "close":
+        this.drop(command.socket, false);
+        break;
+      case "deliver":
+        this.shown[command.reader].push(...items(command.slice));
+        break;
+      case "end":
+        this.shown[command.reader].push({ run: command.run, seq: null, item: { end: command.reason } });
+        break;
+      case "fail":
+        this.failed[command.reader] = command.error;
+        break;
+      case "settle":
+        this.settled[command.id] = command;
+        break;
+    }
+  }
+
+  open(socket) {
+    if (this.cut) {
+      this.feed({ type: "lost", socket });
+      return;
+    }
+    const connection = { alive: true, receive: (frame) => this.receive(socket, JSON.stringify(frame)) };
+    this.sockets.set(socket, connection);
+    this.server.connect(connection);
+    this.feed({ type: "opened", socket });
+  }
+
+  receive(socket, text) {
+    const frame = decode(text);
+    if (frame) this.feed({ type: "frame", socket, frame });
+  }
+
+  /** A socket closes; the client hears of it, unless it closed it itself. */
+  drop(socket, tell = true) {
+    const connection = this.sockets.get(socket);
+    if (!connection) return;
+    this.sockets.delete(socket);
+    this.server.disconnect(connection);
+    if (tell) this.feed({ type: "lost", socket });
+  }
+
+  dropAll() {
+    for (const socket of [...this.sockets.keys()]) this.drop(socket);
+  }
+
+  watch(reader, options) {
+    this.shown[reader] = [];
+    this.options[reader] = options;
+    this.feed({ type: "watch", reader, ...options });
+  }
+
+  /**
+   * What every reader was given must be what the log says, from a beginning, in order, once.
+   * With `rest`, also all of it. `rewritten`: the log was expired, deleted or made anew.
+   */
+  check({ rest, rewritten = false }) {
+    for (const [reader, events] of Object.entries(this.shown)) {
+      this.checkOne(reader, events, rest, rewritten);
+    }
+  }
+
+  checkOne(reader, events, rest, rewritten) {
+    const { stream, after } = this.options[reader];
+    const { truth, tail, records } = this.server.log(stream);
+    const say = (text) => `${reader}: ${text}: ${JSON.stringify(events.slice(-8))}`;
+    let run = after?.run ?? null;
+    let seq = after?.seq ?? null;
+    let over = after ? !!after.ended : true;
+    let broken = false;
+    for (const { run: id, seq: at, item } of events) {
+      if (at === null) {
+        assert.ok(!over && id === run, say("an end concluded for a run that was not shown"));
+        if (item.end === "superseded") {
+          const { items, next } = truth.get(run);
+          // By chance a new log's open may lie just where a reader of the old one stands.
+          if (!rewritten || records.some((r) => r.run === run)) {
+            assert.ok(!items.get(next - 1)?.end, say("superseded, but the run had its end"));
+            assert.equal(seq, next - 1, say("superseded, but not all of the run was shown"));
+          }
+        } else {
+          assert.ok(rewritten, say("expired, but nothing was ever removed"));
+          broken = true;
+        }
+        over = true;
+        continue;
+      }
+      const known = truth.get(id)?.items.get(at);
+      assert.deepEqual(item, known, say(`not what the log has at ${at}`));
+      if (id === run) {
+        assert.equal(at, seq + 1, say("a hole or a repetition"));
+      } else {
+        assert.ok(over, say("a run was left without an end"));
+        assert.ok(!run || id > run || rewritten, say("an earlier run after a later one"));
+        assert.ok(item.open, say("a run that did not begin with its open"));
+        if (seq !== null && !broken && !rewritten) assert.equal(at, seq + 1, say("a run was passed over"));
+      }
+      run = id;
+      seq = at;
+      over = item?.end !== undefined;
+      broken = false;
+    }
+    const done = over && events.length > 0 && events.at(-1).item?.end !== "producer_lost" && !this.options[reader].follow;
+    const early = events.length === 0 && this.options[reader].run > tail?.run;
+    if (rest && !done && !early && !this.failed[reader] && tail && !tail.expired) {
+      assert.equal(run, tail.run, say("the last run is not shown at rest"));
+      assert.equal(seq, tail.next - 1, say(`not all is shown at rest: ${tail.next - 1} are in`));
+    }
+  }
+}
+
+/** @returns {{run: string, seq: number, item: any}[]} */
+function items({ run, seq, open, claim, chunks = [], end }) {
+  const all = [];
+  if (open) all.push({ run, seq: seq++, item: { open: true } });
+  if (claim) all.push({ run, seq: seq++, item: { claim: true } });
+  for (const item of chunks) all.push({ run, seq: seq++, item });
+  if (end) all.push({ run, seq, item: { end: end.reason } });
+  return all;
+}
