@@ -204,7 +204,7 @@ async def test_a_cancel_of_a_run_that_ended_harms_no_later_run(
 async def test_a_silent_job_is_lost_for_everyone_who_watches_and_can_be_claimed(
     deployed: Deployed,
 ) -> None:
-    """A job that was killed says nothing more; whoever looks after its lease ends it."""
+    """A job that was killed says nothing; whoever looks after its lease ends it."""
     stream = deployed.new_stream()
     opened = deployed.ask("open", stream, writer="job", lease=1)
     token = deployed.token(stream)
