@@ -102,7 +102,10 @@ export function position({ cursor, wanted }) {
  */
 function kin({ cursor, wanted }, run) {
   const known = cursor ? cursor.run : wanted;
-  if (known === null) return cursor?.start ? "start" : "any";
+  if (known === null) {
+    if (cursor?.start === undefined) return "any";
+    return run < cursor.start ? "earlier" : "start";
+  }
   if (run === known) return "same";
   return run > known ? "later" : "earlier";
 }
@@ -293,7 +296,8 @@ export function answered(reader, answer, now, random) {
 function relocate(reader, { run, from, tail }, out) {
   // What was shown cannot be continued, not even where its run is served again.
   if (reader.shown) conclude(reader, reader.shown, "expired", out);
-  reader.cursor = run !== null && from === tail ? { run, seq: from, ended: true } : { run: null, seq: from, start: true };
+  const start = reader.wanted ?? run ?? "";
+  reader.cursor = run !== null && from === tail ? { run, seq: from, ended: true } : { run: null, seq: from, start };
   release(reader, out);
 }
 
@@ -307,7 +311,7 @@ function confirm(reader, asked, { run, tail, active }) {
   // A held slice that disputes this place is of no log.
   reader.held = reader.held.filter((slice) => slice.seq > asked.seq + 1);
   if (run === null || tail !== asked.seq) return;
-  if (asked.start) {
+  if (asked.start !== undefined) {
     // Where an open should follow, a run lies behind: of a log begun anew.
     reader.cursor = null;
   } else if (reader.shown && run === asked.run && !active) {

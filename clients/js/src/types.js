@@ -4,10 +4,10 @@
  * @typedef {null | boolean | number | string | Json[] | {[key: string]: Json}} Json
  *   What a chunk may be.
  *
- * @typedef {{run: string | null, seq: number, ended?: boolean, start?: boolean}} Cursor
+ * @typedef {{run: string | null, seq: number, ended?: boolean, start?: string}} Cursor
  *   The last thing received in order. `run` null: whatever holds `seq + 1`. `ended`: `seq` is
  *   the end of its run, so that a later `open` supersedes nothing. Plain JSON, to be kept.
- *   `start`: an `open` must follow; never in what a reader hands out.
+ *   `start`: an `open` must follow, of this run or a later one; never in what a reader hands out.
  *
  * @typedef {null | [string] | [string | null, number]} Position PROTOCOL.md §3.2, as in `sync`.
  *
