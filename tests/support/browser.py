@@ -1,0 +1,40 @@
+"""Somebody with a browser, who notices when anything in a page goes wrong."""
+
+from __future__ import annotations
+
+from playwright.async_api import BrowserContext, ConsoleMessage, Page
+
+TIMEOUT_MS = 30_000
+
+
+class Visitor:
+    """Somebody with a browser of their own, whose tabs share a log-in.
+
+    What goes wrong in any tab is kept in `problems`, and fails the test at its end.
+    Chromium itself complains of connections that the test breaks: `network_fails`
+    excuses that, and nothing else.
+    """
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.context = context
+        self.problems: list[str] = []
+        self.network_fails = False
+        context.on("console", self._on_console)
+        context.on("weberror", lambda error: self._note(str(error.error)))
+        context.set_default_timeout(TIMEOUT_MS)
+
+    async def open(self, url: str) -> Page:
+        """Open a tab."""
+        page = await self.context.new_page()
+        await page.goto(url)
+        return page
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type not in ("error", "warning"):
+            return
+        network = ("WebSocket connection to 'ws:", "Failed to load resource: net::")
+        if not (self.network_fails and message.text.startswith(network)):
+            self._note(f"console.{message.type}: {message.text}")
+
+    def _note(self, problem: str) -> None:
+        self.problems.append(problem)

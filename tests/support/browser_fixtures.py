@@ -1,0 +1,79 @@
+"""A real browser, and the demo that it looks at; test modules name this one in
+`pytest_plugins`.
+
+All of it is in one event loop, that of the session: a browser is too slow to be started
+for each test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
+
+from demo.local_aws import ROOT
+from demo.server import Server, serving
+from demo.stack import LocalStack
+from tests.support.browser import Visitor
+
+OUTPUT = ROOT / "tests" / "output"
+# No sandbox: tests may run as root in a container. The rest is what phones home.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Chromium, without a window."""
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not executable:
+        pytest.fail("No Chromium: `make test` installs one, or set CHROMIUM.")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=executable, args=ARGUMENTS
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
+    """A visitor whose tabs must all be without an error when the test ends."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 860})
+    visitor = Visitor(context)
+    yield visitor
+    await context.close()
+    assert visitor.problems == []
+
+
+@pytest.fixture(scope="session")
+def demo_url(stack: LocalStack) -> Iterator[str]:
+    """The demo's page, served for the deployed stack, at the pace of a model."""
+    with serving(Server(), stack) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def fast_demo_url(stack: LocalStack) -> Iterator[str]:
+    """The page with a model in a hurry, where nothing is to be done meanwhile."""
+    with serving(Server(), stack, tokens_per_second=150) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def output() -> Path:
+    """Where screenshots are kept; git ignores it."""
+    OUTPUT.mkdir(exist_ok=True)
+    return OUTPUT
