@@ -19,10 +19,12 @@ class Job:
 
 @dataclass
 class Jobs:
-    """The jobs of one server, by stream. What they print goes to `log_file`."""
+    """The jobs of one server, by stream. What they print goes to `log_file`;
+    `tokens_per_second` is their model's pace."""
 
     environment: Mapping[str, str]
     log_file: Path
+    tokens_per_second: float
     _latest: dict[str, Job] = field(default_factory=dict)
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -34,6 +36,7 @@ class Jobs:
                 [
                     *(sys.executable, "-m", "demo.job"),
                     *("--stream", stream, "--run", run, "--question", question),
+                    *("--per-second", str(self.tokens_per_second)),
                 ],
                 cwd=ROOT,
                 env=dict(self.environment),

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from demo.answers import QUESTIONS
-from demo.job import LEASE_SECONDS
+from demo.job import LEASE_SECONDS, TOKENS_PER_SECOND
 from demo.jobs import Jobs
 from demo.local_aws import ROOT
 from demo.stack import LocalStack
@@ -265,12 +265,18 @@ def _static(path: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def serving(server: Server, stack: LocalStack) -> Iterator[str]:
+def serving(
+    server: Server,
+    stack: LocalStack,
+    *,
+    tokens_per_second: float = TOKENS_PER_SECOND,
+) -> Iterator[str]:
     """Serve the demo for a stack; yields the page's URL. Its jobs end with it."""
     jobs = Jobs(
         environment=stack.environment
         | {"TAILRACE_PUBLISH_FUNCTION": stack.function("publish")},
         log_file=stack.aws.log_file.with_name("jobs.log"),
+        tokens_per_second=tokens_per_second,
     )
     server.backend = Backend(stack, jobs)
     thread = threading.Thread(target=server.serve_forever, name="demo-server")
