@@ -22,5 +22,5 @@ def test_each_guarantee_names_tests_that_exist() -> None:
         for path, name in named:
             source = (ROOT / path).read_text()
             assert re.search(
-                rf"^(async def|def|class) {name}\b|^{name} =", source, re.M
+                rf"^(async def|def|class) {name}\b|^{name} =", source, re.MULTILINE
             ), f"{number}: {path} has no {name}"
