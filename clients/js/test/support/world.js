@@ -72,7 +72,7 @@ export class World {
         this.drop(command.socket, false);
         break;
       case "deliver":
-        this.shown[command.reader].push(...items(command.slice));
+        this.shown[command.reader].push(...items(command.slice, this.clock.now()));
         break;
       case "end":
         this.shown[command.reader].push({ run: command.run, seq: null, item: { end: command.reason } });
@@ -180,12 +180,11 @@ export class World {
   }
 }
 
-/** @returns {{run: string, seq: number, item: any}[]} */
-function items({ run, seq, open, claim, chunks = [], end }) {
-  const all = [];
-  if (open) all.push({ run, seq: seq++, item: { open: true } });
-  if (claim) all.push({ run, seq: seq++, item: { claim: true } });
-  for (const item of chunks) all.push({ run, seq: seq++, item });
-  if (end) all.push({ run, seq, item: { end: end.reason } });
-  return all;
+/** The events of a slice: what the log has at each seq, when and how it came. */
+function items({ run, seq, open, claim, chunks = [], end, via }, at) {
+  const all = [...chunks];
+  if (open) all.unshift({ open: true });
+  if (claim) all.unshift({ claim: true });
+  if (end) all.push({ end: end.reason });
+  return all.map((item, i) => ({ run, seq: seq + i, item, via, at }));
 }
