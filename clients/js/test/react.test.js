@@ -1,0 +1,313 @@
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+import { frame } from "./support/dom.js";
+import { act, createElement, Profiler, StrictMode, startTransition, useState } from "react";
+import { createRoot, hydrateRoot } from "react-dom/client";
+import { renderToString } from "react-dom/server";
+import { TailraceProvider, useStream, useTailrace } from "../src/react.js";
+import { Network } from "./support/network.js";
+import { runId } from "./support/server.js";
+
+const STREAM = "chat:42";
+const roots = [];
+
+afterEach(async () => {
+  for (const root of roots.splice(0)) await act(async () => root.unmount());
+});
+
+/** A page with one answer on it. */
+function page({ strict = false } = {}) {
+  const network = new Network();
+  const { server } = network;
+  const client = network.client();
+  const container = document.createElement("div");
+  const root = createRoot(container);
+  roots.push(root);
+  const seen = { states: [], commits: 0 };
+  function Answer({ name, options }) {
+    const state = useStream(name, options);
+    seen.states.push(state);
+    return createElement("p", null, state.text);
+  }
+  const tree = (props) => {
+    const answer = createElement(Profiler, { id: "answer", onRender: () => seen.commits++ }, createElement(Answer, props));
+    const provided = createElement(TailraceProvider, { client }, answer);
+    return strict ? createElement(StrictMode, null, provided) : provided;
+  };
+  return {
+    network,
+    server,
+    client,
+    container,
+    root,
+    seen,
+    tree,
+    Answer,
+    get state() {
+      return seen.states.at(-1);
+    },
+    render: (props = { name: STREAM }) => act(async () => root.render(tree(props))),
+    /** Time passes, and what came is painted. */
+    wait: (ms) =>
+      act(async () => {
+        await network.clock.run(ms);
+        frame();
+      }),
+    open: (number, stream = STREAM) => server.write(stream, (log) => log.open(runId(number))),
+    say: (text, stream = STREAM) => server.write(stream, (log) => log.data(text)),
+    end: (...how) => server.write(STREAM, (log) => log.end(...how)),
+  };
+}
+
+test("an answer is shown as it comes, and tells its end", async () => {
+  const p = page();
+  p.open(1);
+  p.say("Hello");
+  await p.render();
+  await p.wait(500);
+  assert.equal(p.container.textContent, "Hello");
+  assert.equal(p.state.status, "live");
+  assert.equal(p.state.run, runId(1));
+  p.say(", world");
+  p.end("completed");
+  await p.wait(500);
+  assert.equal(p.container.textContent, "Hello, world");
+  assert.deepEqual(p.state.chunks, ["Hello", ", world"]);
+  assert.equal(p.state.end.reason, "completed");
+  assert.equal(p.state.error, null);
+});
+
+test("StrictMode shows everything once, over one socket", async () => {
+  const p = page({ strict: true });
+  p.open(1);
+  p.say("a");
+  await p.render();
+  await p.wait(500);
+  p.say("b");
+  await p.wait(500);
+  p.end("completed");
+  await p.wait(500);
+  assert.equal(p.container.textContent, "ab");
+  assert.equal(p.network.sockets.length, 1);
+});
+
+test("however fast chunks come, a frame renders once", async () => {
+  const p = page();
+  p.open(1);
+  await p.render();
+  await p.wait(500);
+  const before = p.seen.commits;
+  for (let i = 0; i < 500; i++) p.say(`${i} `);
+  await act(async () => {
+    await p.network.clock.run(100);
+  });
+  assert.equal(p.seen.commits, before, "nothing is rendered between two frames");
+  await p.wait(0);
+  assert.equal(p.seen.commits, before + 1);
+  assert.equal(p.state.chunks.length, 500);
+  await p.wait(0);
+  assert.equal(p.seen.commits, before + 1, "a frame without news renders nothing");
+});
+
+test("unmounting stops watching and cancels nothing", async () => {
+  const p = page();
+  p.open(1);
+  await p.render();
+  await p.wait(500);
+  await act(async () => p.root.render(null));
+  await p.wait(500);
+  assert.equal(p.server.counts.unsubscribe, 1);
+  assert.equal(p.server.counts.cancel, undefined);
+  assert.ok(p.server.log(STREAM).active);
+});
+
+test("a remount in mid-answer shows the whole answer once", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  await p.render();
+  await p.wait(500);
+  await act(async () => p.root.render(null));
+  p.say("b");
+  await p.wait(500);
+  await p.render();
+  await p.wait(500);
+  p.say("c");
+  await p.wait(500);
+  assert.equal(p.container.textContent, "abc");
+});
+
+test("another name is another answer, and nothing of the old one stays", async () => {
+  const p = page();
+  p.open(1);
+  p.say("old");
+  p.open(2, "chat:7");
+  p.say("new", "chat:7");
+  await p.render();
+  await p.wait(500);
+  await p.render({ name: "chat:7" });
+  assert.equal(p.container.textContent, "");
+  await p.wait(500);
+  assert.equal(p.container.textContent, "new");
+  p.say("!", STREAM);
+  await p.wait(500);
+  assert.equal(p.container.textContent, "new");
+  await p.render({ name: STREAM });
+  await p.wait(500);
+  assert.equal(p.container.textContent, "old!");
+});
+
+test("a null name reads nothing", async () => {
+  const p = page();
+  await p.render({ name: null });
+  await p.wait(500);
+  assert.equal(p.network.sockets.length, 0);
+  assert.deepEqual(await p.state.cancel(), { reason: null });
+});
+
+test("options written anew at each render are no new stream", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  for (let i = 0; i < 5; i++) {
+    await p.render({ name: STREAM, options: { follow: true } });
+    await p.wait(100);
+  }
+  assert.equal(p.container.textContent, "a");
+  assert.equal(p.server.counts.sync, 1);
+  assert.equal(p.server.counts.subscribe, undefined);
+});
+
+test("a follower shows the next run in place of the last", async () => {
+  const p = page();
+  p.open(1);
+  p.say("first");
+  await p.render({ name: STREAM, options: { follow: true } });
+  await p.wait(500);
+  p.end("completed");
+  await p.wait(500);
+  assert.equal(p.container.textContent, "first");
+  p.open(2);
+  p.say("second");
+  await p.wait(500);
+  assert.equal(p.container.textContent, "second");
+  assert.deepEqual(p.state.chunks, ["second"]);
+  assert.equal(p.state.end, null);
+});
+
+test("a run that fails is an error; one that is stopped is not", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  await p.render({ name: STREAM, options: { follow: true } });
+  await p.wait(500);
+  p.end("error", "the model is busy");
+  await p.wait(500);
+  assert.deepEqual(p.state.error, { code: "error", message: "the model is busy", retryable: false });
+  assert.equal(p.state.text, "a");
+  p.open(2);
+  await p.wait(500);
+  assert.equal(p.state.error, null);
+  let cancelled;
+  await act(async () => {
+    cancelled = p.state.cancel();
+  });
+  await p.wait(500);
+  assert.deepEqual(await cancelled, { reason: "cancelled" });
+  assert.equal(p.state.end.reason, "cancelled");
+  assert.equal(p.state.error, null);
+});
+
+test("a run presumed dead is a retryable error until it is claimed", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  await p.render();
+  await p.wait(500);
+  p.end("producer_lost");
+  await p.wait(500);
+  assert.equal(p.state.error.retryable, true);
+  p.server.write(STREAM, (log) => log.claim());
+  p.say("b");
+  await p.wait(500);
+  assert.equal(p.state.error, null);
+  assert.equal(p.state.end, null);
+  assert.equal(p.container.textContent, "ab");
+});
+
+test("what ends the reading is an error", async () => {
+  const p = page();
+  p.network.admit = () => "refused";
+  await p.render();
+  await p.wait(10_000);
+  assert.equal(p.state.error.code, "refused");
+  assert.equal(p.state.status, "closed");
+});
+
+test("the server renders the waiting state and connects to nothing", () => {
+  const p = page();
+  const html = renderToString(p.tree({ name: STREAM }));
+  assert.equal(html, "<p></p>");
+  assert.equal(p.network.sockets.length, 0);
+});
+
+test("hydration takes over from the server without a mismatch", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  const container = document.createElement("div");
+  container.innerHTML = renderToString(p.tree({ name: STREAM }));
+  const errors = [];
+  await act(async () => {
+    roots.push(hydrateRoot(container, p.tree({ name: STREAM }), { onRecoverableError: (error) => errors.push(error) }));
+  });
+  await p.wait(500);
+  assert.deepEqual(errors, []);
+  assert.equal(container.textContent, "a");
+});
+
+test("a transition that is rendered while chunks come shows no torn state", async () => {
+  const p = page();
+  p.open(1);
+  const torn = [];
+  let turn;
+  function Pair() {
+    const [shown, show] = useState(STREAM);
+    turn = () => startTransition(() => show("chat:7"));
+    const [a, b] = [useStream(shown), useStream(shown)];
+    if (a.run && a.run === b.run && a.chunks.join("") !== a.text) torn.push(a);
+    return createElement("p", null, `${a.text}|${b.text}`);
+  }
+  await act(async () => p.root.render(createElement(TailraceProvider, { client: p.client }, createElement(Pair))));
+  p.open(2, "chat:7");
+  p.say("seven", "chat:7");
+  for (let i = 0; i < 20; i++) {
+    p.say(`${i}`);
+    if (i === 10) await act(async () => turn());
+    await p.wait(50);
+  }
+  assert.deepEqual(torn, []);
+  assert.equal(p.container.textContent, "seven|seven");
+});
+
+test("a hook without a provider says what is missing", () => {
+  function Lost() {
+    useTailrace();
+    return null;
+  }
+  assert.throws(() => renderToString(createElement(Lost)), /TailraceProvider/);
+});
+
+test("a hundred mounts leave no reader, no timer and no socket", async () => {
+  const p = page({ strict: true });
+  p.open(1);
+  for (let i = 0; i < 100; i++) {
+    await p.render();
+    await p.wait(10);
+    await act(async () => p.root.render(null));
+  }
+  await p.wait(120_000);
+  assert.equal(p.network.open.length, 0);
+  assert.equal(p.network.clock.pending, 0);
+  assert.equal(p.network.sockets.length, 1);
+});
