@@ -27,8 +27,8 @@ import { smoothed } from "./smooth.js";
  * @property {string | null} [run] the run to read, also one that has not opened yet; without
  *   it, the stream's current run from its start. Of no effect beside `after`.
  * @property {boolean} [follow] go on through later runs; runs that fail are then no errors
- * @property {boolean | number} [smooth] hand bursts out at an even pace: `true`, or at most so
- *   many characters a second; never more than half a second late
+ * @property {boolean | number} [smooth] hand bursts out at an even pace: `true`, or so many
+ *   characters a second; never more than half a second late
  *
  * @typedef {object} Told
  * @property {string} run
@@ -115,7 +115,7 @@ export class Reader {
     });
     this.#tap = tap;
     const { smooth } = this.#options;
-    const events = smooth ? smoothed(tap, this.#port.pacer, smooth === true ? Infinity : smooth, textOf) : tap;
+    const events = smooth ? smoothed(tap, this.#port.pacer, smooth === true ? 0 : smooth, textOf) : tap;
     /** @type {AsyncIterableIterator<StreamEvent>} */
     const outlet = {
       next: async () => {

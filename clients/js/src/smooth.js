@@ -19,14 +19,15 @@
  * @property {() => Promise<IteratorResult<StreamEvent>>} next
  */
 
-/** Milliseconds that a chunk may be late, and between two steps. */
+/** Milliseconds that a chunk may be late. */
 export const LATE = 500;
+/** Between two looks. */
 const FRAME = 16;
 
 /**
  * @param {Source} source
  * @param {Pacer} pacer
- * @param {number} rate characters a second at most; Infinity: as even as the arrivals allow
+ * @param {number} rate characters a second; 0: as even as the arrivals allow
  * @param {(chunk: import("./types.js").Json) => string} textOf
  * @returns {{next: () => Promise<IteratorResult<StreamEvent>>}}
  */
@@ -34,39 +35,51 @@ export function smoothed(source, pacer, rate, textOf) {
   /** @type {{event: StreamEvent, weight: number, due: number}[]} */
   const queue = [];
   let backlog = 0;
+  let ends = 0;
   let credit = 0;
-  let last = pacer.now();
+  let pace = 0;
+  let gap = 0;
+  let looked = pacer.now();
+  let arrived = looked;
 
-  function drain() {
+  /** @param {number} now */
+  function drain(now) {
+    const idle = queue.length === 0;
+    const before = backlog;
     for (let event = source.pull(); event; event = source.pull()) {
-      const weight = event.type === "chunk" ? Math.max(1, textOf(event.chunk).length) : 0;
-      queue.push({ event, weight, due: pacer.now() + LATE });
+      // What is read from the log was late before it came.
+      const weight = event.type === "chunk" && event.via === "live" ? Math.max(1, textOf(event.chunk).length) : 0;
+      queue.push({ event, weight, due: now + LATE });
       backlog += weight;
+      if (event.type === "end") ends++;
     }
+    if (backlog === before) return;
+    // What waits now is spread over the time until more may be expected.
+    gap = Math.min(LATE - 2 * FRAME, Math.max(now - arrived, gap * 0.9));
+    arrived = now;
+    pace = rate ? rate / 1000 : backlog / Math.max(gap, FRAME);
+    if (idle) credit = queue[0].weight;
   }
 
   return {
     async next() {
       for (;;) {
-        drain();
+        const now = pacer.now();
+        credit += (now - looked) * pace;
+        looked = now;
+        drain(now);
         const head = queue[0];
         if (!head) {
           if (source.over) return source.next();
           await source.arrival();
-          last = pacer.now();
-          credit = 0;
           continue;
         }
-        const now = pacer.now();
-        // Fast enough that what waits now is gone when the last of it is due.
-        const pace = Math.min(backlog / LATE, rate / 1000);
-        credit += (now - last) * pace;
-        last = now;
-        const free = head.weight === 0 || source.over || pacer.hidden();
+        const free = head.weight === 0 || ends > 0 || source.over || pacer.hidden();
         if (free || credit >= head.weight || now >= head.due) {
+          queue.shift();
           credit = Math.max(0, credit - head.weight);
           backlog -= head.weight;
-          queue.shift();
+          if (head.event.type === "end") ends--;
           return { done: false, value: head.event };
         }
         await pacer.wait(Math.min(FRAME, head.due - now));
