@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tailrace import wiring
-from tailrace.publish import Publish
 from tailrace.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from tailrace.publish import Publish
 
 telemetry = Telemetry()
 

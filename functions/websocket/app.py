@@ -7,12 +7,14 @@ client can name in its frame.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tailrace import wiring
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
-from tailrace.session import Session
 from tailrace.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from tailrace.session import Session
 
 SUBPROTOCOL = "tailrace.v1"
 BEARER = "bearer."

@@ -18,7 +18,7 @@ from .ports import Gateway, State
 from .positions import check_position
 from .records import Record
 from .replay import Replay
-from .session import ended_by
+from .rules import ended_by
 
 MAX_READ_BYTES = 1_000_000
 

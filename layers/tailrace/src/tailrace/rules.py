@@ -181,6 +181,13 @@ def refusal(run: str, record: Record) -> TailraceError:
     return Fenced("another writer has this run", run=run, epoch=record.epoch)
 
 
+def ended_by(record: Record | None) -> str | None:
+    """Return how a run ended, given its last record in the log; None: not known."""
+    if record is None:
+        return None
+    return record.reason if record.kind == "end" else "superseded"
+
+
 def _texts(record: Record) -> tuple[str, ...]:
     return tuple(chunk_texts.split(record.chunks))
 

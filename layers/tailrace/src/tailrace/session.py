@@ -23,8 +23,8 @@ from .errors import (
 from .log import Log
 from .ports import Clock, Connection, Gateway, Push, Rights, State, Subscription
 from .positions import Position
-from .records import Record
 from .replay import Replay
+from .rules import ended_by
 
 MAX_BAD_FRAMES = 20
 ANSWER_BYTES = 256_000
@@ -297,10 +297,3 @@ class _Answer:
         if self._left < 0 or now >= self._deadline:
             self.stopped = True
         return not self.stopped
-
-
-def ended_by(record: Record | None) -> str | None:
-    """Return how a run ended, given its last record in the log; None: not known."""
-    if record is None:
-        return None
-    return record.reason if record.kind == "end" else "superseded"

@@ -1,27 +1,29 @@
 """Puts the parts together for each function, from its environment.
 
 Nothing is built at import; each function calls its own builder once, when its first
-event comes.
+event comes. A builder imports what only its function needs: start-up pays for imports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
 from .adapters.apigateway import ApiGateway
 from .adapters.calls import config, local_clock
 from .adapters.dynamodb import DynamoDBLog, DynamoDBState
-from .adapters.secretsmanager import SecretKeys
 from .config import Settings, from_environment
-from .fanout import Fanout
-from .log import Log
-from .publish import Publish
-from .session import Session
-from .telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from .fanout import Fanout
+    from .log import Log
+    from .publish import Publish
+    from .session import Session
+    from .telemetry import Telemetry
 
 # Threads only hide the network's wait: a post costs about 1 ms of CPU.
 _PUSHERS = 16
@@ -29,6 +31,9 @@ _PUSHERS = 16
 
 def session(telemetry: Telemetry) -> Session:
     """Build what the websocket function needs."""
+    from .adapters.secretsmanager import SecretKeys
+    from .session import Session
+
     settings = from_environment().require(
         "log_table", "state_table", "secret", "connections_url", "origins"
     )
@@ -49,6 +54,8 @@ def session(telemetry: Telemetry) -> Session:
 
 def publish(telemetry: Telemetry) -> Publish:
     """Build what the publish function needs."""
+    from .publish import Publish
+
     settings = from_environment().require("log_table", "state_table", "connections_url")
     log = _log(settings, telemetry)
     return Publish(log, log.state, _gateway(settings), count=telemetry.count)
@@ -56,6 +63,10 @@ def publish(telemetry: Telemetry) -> Publish:
 
 def fanout(telemetry: Telemetry) -> Fanout:
     """Build what the fan-out function needs."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from .fanout import Fanout
+
     settings = from_environment().require("state_table", "connections_url")
     return Fanout(
         DynamoDBState(_dynamodb(), settings.state_table),
@@ -67,6 +78,8 @@ def fanout(telemetry: Telemetry) -> Fanout:
 
 
 def _log(settings: Settings, telemetry: Telemetry) -> Log:
+    from .log import Log
+
     client = _dynamodb()
     return Log(
         DynamoDBLog(client, settings.log_table),

@@ -1,0 +1,94 @@
+"""How long each function takes to start, beside one that only makes its boto3 clients.
+
+A function's start is its imports and what it builds before its first event; the other
+is the least that anything on AWS could do. Both run in fresh processes, one after the
+other, so that what else the machine does falls on both.
+
+The functions run as they are built: the layer's files, and of other packages only what
+the Lambda runtime brings.
+
+    .venv/bin/python -m bench.startup [rounds]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from demo.local_aws import PYTHON, ROOT
+from demo.stack import build
+
+CLIENTS = {
+    "websocket": ["dynamodb", "apigatewaymanagementapi", "secretsmanager"],
+    "publish": ["dynamodb", "apigatewaymanagementapi"],
+    "fanout": ["dynamodb", "apigatewaymanagementapi"],
+}
+BUILDERS = {"websocket": "session", "publish": "publish", "fanout": "fanout"}
+
+FLOOR = """
+import time; begun = time.perf_counter()
+import boto3
+from botocore.config import Config
+config = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 1})
+for name in %r:
+    boto3.client(name, endpoint_url="https://example.invalid", config=config)
+print(time.perf_counter() - begun)
+"""
+OURS = """
+import sys, time; begun = time.perf_counter()
+sys.path.insert(0, %r)
+import app
+app.%s()
+print(time.perf_counter() - begun)
+"""
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "TAILRACE_LOG_TABLE": "Log",
+    "TAILRACE_STATE_TABLE": "State",
+    "TAILRACE_SECRET": "KeyRing",
+    "TAILRACE_CONNECTIONS_URL": "https://example.invalid/v1",
+    "TAILRACE_ORIGINS": "*",
+    "POWERTOOLS_SERVICE_NAME": "tailrace",
+    "POWERTOOLS_METRICS_NAMESPACE": "Tailrace",
+}
+
+
+def start(code: str, layer: Path) -> float:
+    """Return the milliseconds that a fresh process says it took."""
+    done = subprocess.run(
+        [PYTHON, "-c", code],
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(layer)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout) * 1000
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    layer = build().parent / "TailraceLayer" / "python"
+    print(f"{'function':10} {'floor ms':>9} {'ours ms':>9} {'ratio':>6}")
+    results = {}
+    for name, clients in CLIENTS.items():
+        floor = FLOOR % clients
+        ours = OURS % (str(ROOT / "functions" / name), BUILDERS[name])
+        for code in (floor, ours):  # byte code and page cache
+            start(code, layer)
+        pairs = [(start(floor, layer), start(ours, layer)) for _ in range(rounds)]
+        low = statistics.median(pair[0] for pair in pairs)
+        high = statistics.median(pair[1] for pair in pairs)
+        ratio = statistics.median(pair[1] / pair[0] for pair in pairs)
+        results[name] = round(ratio, 3)
+        print(f"{name:10} {low:9.0f} {high:9.0f} {ratio:6.2f}")
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
