@@ -1,0 +1,134 @@
+"""Through the publish function, from wherever AWS can be reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..adapters.calls import AwsClock, attempt
+from ..errors import Unavailable, from_dict
+from ..rules import OnActive
+from . import Answer, Reason
+
+
+class PublishFunction:
+    """Through the publish function: its caller needs `lambda:InvokeFunction` on it, and
+    nothing else. `client`: a boto3 Lambda client made with `adapters.calls.config`."""
+
+    def __init__(self, client: Any, function: str) -> None:
+        self._client = client
+        self._function = function
+        self._clock = AwsClock()
+        self._clock.watch(client)
+
+    def clock(self) -> int:
+        return self._clock()
+
+    def open(
+        self,
+        stream: str,
+        run: str,
+        writer: str,
+        *,
+        on_active: OnActive,
+        lease: int,
+        meta: dict[str, Any] | None,
+    ) -> Answer:
+        return self._call(
+            "open",
+            stream,
+            run,
+            writer,
+            on_active=on_active,
+            lease=lease,
+            **({} if meta is None else {"meta": meta}),
+        )
+
+    def claim(
+        self, stream: str, run: str, writer: str, *, seq: int | None, lease: int
+    ) -> Answer:
+        at = {} if seq is None else {"seq": seq}
+        return self._call("claim", stream, run, writer, lease=lease, **at)
+
+    def append(
+        self, stream: str, run: str, writer: str, seq: int, texts: Sequence[str]
+    ) -> Answer:
+        head = _payload("append", stream, run, writer, seq=seq)
+        # The chunks are JSON already.
+        return _answer(self._invoke(f'{head[:-1]},"chunks":[{",".join(texts)}]}}'))
+
+    def end(
+        self,
+        stream: str,
+        run: str,
+        writer: str,
+        seq: int,
+        reason: Reason,
+        message: str | None,
+    ) -> Answer:
+        said = {} if message is None else {"message": message}
+        return self._call("end", stream, run, writer, seq=seq, reason=reason, **said)
+
+    def renew(
+        self, stream: str, run: str, writer: str, *, lease: int, handed_over: bool
+    ) -> Answer:
+        return self._call(
+            "renew", stream, run, writer, lease=lease, handed_over=handed_over
+        )
+
+    def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return self._invoke(json.dumps(payload))
+
+    def _call(
+        self, operation: str, stream: str, run: str, writer: str, **arguments: Any
+    ) -> Answer:
+        return _answer(
+            self._invoke(_payload(operation, stream, run, writer, **arguments))
+        )
+
+    def _invoke(self, payload: str) -> dict[str, Any]:
+        def invoke() -> tuple[Any, bytes]:
+            response = self._client.invoke(
+                FunctionName=self._function, Payload=payload.encode()
+            )
+            return response, response["Payload"].read()
+
+        response, body = attempt(invoke)
+        if "FunctionError" in response:
+            raise Unavailable("the publish function crashed or timed out")
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise Unavailable("the publish function gave no answer")
+        if "error" in answer:
+            raise from_dict(answer["error"])
+        return answer
+
+
+def _payload(
+    operation: str, stream: str, run: str, writer: str, **arguments: Any
+) -> str:
+    return json.dumps(
+        {
+            "operation": operation,
+            "stream": stream,
+            "run": run,
+            "writer": writer,
+            **arguments,
+        }
+    )
+
+
+def _answer(answer: dict[str, Any]) -> Answer:
+    try:
+        return Answer(
+            run=answer["run"],
+            next=answer["next"],
+            epoch=answer.get("epoch", 0),
+            already=answer.get("already", 0),
+        )
+    except KeyError:
+        raise Unavailable("the publish function gave no answer") from None
