@@ -1,0 +1,223 @@
+"""Finds a deployed stack: what a caller names, else the environment, else the stack's
+CloudFormation outputs.
+
+    TAILRACE_STACK             name of the stack: everything else is found by it
+    TAILRACE_PUBLISH_FUNCTION  the publish function
+    TAILRACE_LOG_TABLE, TAILRACE_STATE_TABLE, TAILRACE_RETENTION_HOURS
+                               the tables, to publish in-process
+    TAILRACE_TRANSPORT         "function" or "in-process", where both are known
+    TAILRACE_SECRET            the key ring's secret, to mint tokens
+    TAILRACE_SOCKET_URL        where consumers connect
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import boto3
+from botocore.exceptions import ClientError
+
+from .adapters.calls import AwsClock, attempt, code, config
+from .adapters.dynamodb import DynamoDBLog, DynamoDBState
+from .adapters.secretsmanager import SecretKeys
+from .config import from_environment
+from .errors import Invalid
+from .log import Log
+from .transports import Transport
+from .transports.function import PublishFunction
+from .transports.in_process import InProcess
+
+Kind = Literal["function", "in-process"]
+
+# As many calls as there may be producers at once: a pool that is too small throws
+# connections away.
+_CONNECTIONS = 128
+# A cold start takes a second or two; a second try of an append waits for no answer.
+_INVOKE_SECONDS = 10
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The parts of a stack, as far as they are known ("" if not)."""
+
+    function: str = ""
+    log_table: str = ""
+    state_table: str = ""
+    secret: str = ""
+    socket_url: str = ""
+    retention_hours: int = 72
+    lease_seconds: int = 30
+    transport: str = ""
+
+
+def find(
+    stack: str | None = None, environ: Mapping[str, str] | None = None
+) -> Deployment:
+    """Return the stack of that name, else what the environment tells, where what it
+    names itself counts more than the stack that it names."""
+    environ = os.environ if environ is None else environ
+    settings = from_environment(environ)
+    transport = environ.get("TAILRACE_TRANSPORT", "")
+    if transport not in ("", "function", "in-process"):
+        raise Invalid('environment: TAILRACE_TRANSPORT must be "function"/"in-process"')
+    if stack is not None:
+        return replace(of_stack(stack), transport=transport)
+    named = environ.get("TAILRACE_STACK")
+    found = of_stack(named) if named else Deployment()
+    told: dict[str, Any] = {
+        "function": environ.get("TAILRACE_PUBLISH_FUNCTION"),
+        "log_table": settings.log_table,
+        "state_table": settings.state_table,
+        "secret": settings.secret,
+        "socket_url": environ.get("TAILRACE_SOCKET_URL"),
+        "transport": transport,
+    }
+    for name in ("retention_hours", "lease_seconds"):
+        if f"TAILRACE_{name.upper()}" in environ:
+            told[name] = getattr(settings, name)
+    return replace(found, **{name: value for name, value in told.items() if value})
+
+
+def of_stack(name: str) -> Deployment:
+    """Return what CloudFormation says of a stack (`cloudformation:DescribeStacks`)."""
+    return _once(("stack", name), lambda: _describe(name))
+
+
+def find_transport(
+    transport: Transport | str | None = None,
+    *,
+    stack: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Transport:
+    """Return how to publish: `transport` itself, or `"function"` or `"in-process"` of
+    the stack; without either, the publish function if one is known, else the tables.
+
+    One transport, and its boto3 clients, serves a whole process. `Invalid` says what
+    is missing.
+    """
+    if transport is not None and not isinstance(transport, str):
+        return transport
+    found = find(stack, environ)
+    kind = transport or found.transport
+    if kind not in ("", "function", "in-process"):
+        raise Invalid('transport: must be "function" or "in-process"')
+    tables = bool(found.log_table and found.state_table)
+    if not kind:
+        kind = "function" if found.function else "in-process"
+        if not found.function and not tables:
+            raise Invalid(
+                'no stack is known: give `stack="<name>"`, or set TAILRACE_STACK,'
+                " TAILRACE_PUBLISH_FUNCTION, or TAILRACE_LOG_TABLE and"
+                " TAILRACE_STATE_TABLE"
+            )
+    if kind == "function":
+        if not found.function:
+            raise Invalid("no publish function is known: TAILRACE_PUBLISH_FUNCTION")
+        return _once(("function", found.function), lambda: _function(found))
+    if not tables:
+        raise Invalid("no tables are known: TAILRACE_LOG_TABLE, TAILRACE_STATE_TABLE")
+    return _once(("in-process", found), lambda: _in_process(found))
+
+
+def find_keys(secret: str) -> SecretKeys:
+    """Return the key ring of a secret, by its name or ARN."""
+    return _once(
+        ("keys", secret),
+        lambda: SecretKeys(
+            boto3.client("secretsmanager", config=config(read_timeout=3)), secret
+        ),
+    )
+
+
+def _function(found: Deployment) -> Transport:
+    client = boto3.client(
+        "lambda", config=config(read_timeout=_INVOKE_SECONDS, connections=_CONNECTIONS)
+    )
+    return PublishFunction(client, found.function)
+
+
+def _in_process(found: Deployment) -> Transport:
+    client = boto3.client(
+        "dynamodb", config=config(read_timeout=3, connections=_CONNECTIONS)
+    )
+    clock = AwsClock()
+    clock.watch(client)
+    return InProcess(
+        Log(
+            DynamoDBLog(client, found.log_table),
+            DynamoDBState(client, found.state_table),
+            clock,
+            retention=found.retention_hours * 3600,
+            lease=found.lease_seconds,
+        )
+    )
+
+
+_OUTPUTS = {
+    "function": "PublishFunctionName",
+    "log_table": "LogTable",
+    "state_table": "StateTable",
+    "secret": "KeyRingArn",
+    "socket_url": "SocketUrl",
+}
+
+
+def _describe(name: str) -> Deployment:
+    client = boto3.client("cloudformation", config=config(read_timeout=10))
+    try:
+        answer = attempt(lambda: client.describe_stacks(StackName=name))
+    except ClientError as error:
+        if code(error) != "ValidationError":
+            raise
+        raise Invalid(
+            f"stack: there is no {name!r} in {client.meta.region_name};"
+            " is AWS_REGION right, and the account?"
+        ) from None
+    described = answer["Stacks"][0]
+    outputs = {
+        output["OutputKey"]: output["OutputValue"]
+        for output in described.get("Outputs", [])
+    }
+    parameters = {
+        parameter["ParameterKey"]: parameter.get("ParameterValue", "")
+        for parameter in described.get("Parameters", [])
+    }
+    if _OUTPUTS["function"] not in outputs:
+        raise Invalid(f"stack: {name!r} is no Tailrace stack, or not yet deployed")
+    return Deployment(
+        **{field: outputs.get(key, "") for field, key in _OUTPUTS.items()},
+        retention_hours=int(parameters.get("RetentionHours", 72)),
+        lease_seconds=int(parameters.get("LeaseSeconds", 30)),
+    )
+
+
+class _Shared:
+    """What a process makes once. A forked child makes its own: it must not share its
+    parent's sockets, and a lock that was held at the fork stays held."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.made: dict[Any, Any] = {}
+        self.lock = threading.Lock()
+
+
+_shared = [_Shared()]
+
+
+def _once(key: Any, make: Callable[[], T]) -> T:
+    """Make a thing once in a process, and one at a time: boto3's default session must
+    not be used by two threads."""
+    if _shared[0].pid != os.getpid():
+        _shared[0] = _Shared()
+    shared = _shared[0]
+    with shared.lock:
+        if key not in shared.made:
+            shared.made[key] = make()
+        found: T = shared.made[key]
+        return found
