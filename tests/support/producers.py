@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,12 @@ from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
 from tailrace.rules import OnActive
 from tailrace.transports import Answer, Reason
-
 from tests.support.worlds import NOW, STREAM, run_id
-
-Fault = Callable[[], None]
 
 
 class Scripted:
     """A transport without a log: it answers what a log with one producer would, but for
-    the faults that a test puts into `faults`, one for each call to come; None: no fault.
+    the faults that a test puts into `faults`: one for each call to come, None for none.
     """
 
     def __init__(self) -> None:
@@ -162,7 +159,7 @@ class Driver:
         call, self._under_way = self._under_way[1], None
         try:
             answer = call.send(self.transport)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the core is told of it
             self.core.failed(error, self.now, self.chance)
         else:
             self.core.answered(answer, self.now)

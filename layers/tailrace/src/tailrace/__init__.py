@@ -1,3 +1,70 @@
-"""Tailrace: LLM answers that reach the browser whatever happens on the way."""
+"""Tailrace: LLM answers that reach the browser whatever happens on the way.
+
+    from tailrace import Producer
+
+    with Producer("chat:42") as stream:
+        for chunk in llm:
+            stream.write(chunk)
+
+Names are imported when they are first used, so that a function that needs only a part
+pays only for it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .deployment import find_transport as find_transport
+    from .errors import Busy as Busy
+    from .errors import Cancelled as Cancelled
+    from .errors import Fenced as Fenced
+    from .errors import Forbidden as Forbidden
+    from .errors import Invalid as Invalid
+    from .errors import StreamEnded as StreamEnded
+    from .errors import Superseded as Superseded
+    from .errors import TailraceError as TailraceError
+    from .errors import TooLarge as TooLarge
+    from .errors import TooMany as TooMany
+    from .errors import Unauthorized as Unauthorized
+    from .errors import Unavailable as Unavailable
+    from .producer import HandOver as HandOver
+    from .producer import Producer as Producer
+    from .producer import PublicError as PublicError
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "producer": ("HandOver", "Producer", "PublicError"),
+    "deployment": ("find_transport",),
+    "errors": (
+        "Busy",
+        "Cancelled",
+        "Fenced",
+        "Forbidden",
+        "Invalid",
+        "StreamEnded",
+        "Superseded",
+        "TailraceError",
+        "TooLarge",
+        "TooMany",
+        "Unauthorized",
+        "Unavailable",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604 - all are texts
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

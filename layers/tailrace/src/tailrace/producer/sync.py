@@ -1,0 +1,279 @@
+"""The producer for plain code: a thread makes the calls while the job goes on.
+
+The job's threads put chunks into the core, the pump's thread takes calls out of it, and
+one lock is between them. The pump does not know the producer, so that a producer that
+was dropped can be told from one that is silent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ..deployment import find_transport
+from ..errors import Invalid, TailraceError
+from ..transports import Answer, Reason, Transport
+from .base import Base, HandOver, OnStop, not_ended
+from .calls import Call
+from .core import Core
+from .values import encode
+
+T = TypeVar("T")
+
+EXIT_SECONDS = 5.0
+
+_log = logging.getLogger("tailrace")
+
+
+class Producer(Base):
+    """Writes one run into a stream, from plain code.
+
+    Leaving the `with` block normally ends the run as `completed`, leaving it by an
+    exception as `error`; the exception goes on. A thread makes the calls, so that
+    `write` need not wait for them. Safe to share between the threads of a process, but
+    not with its forked children.
+    """
+
+    _pump: _Pump | None = None
+
+    # ---- opening and leaving ---------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def open(self) -> Self:
+        """Open the run, or take it over; raises what stands in the way. Only for those
+        who cannot use `with`, and who call `end` whatever happens."""
+        if self._pump is not None:
+            raise Invalid("a producer can be opened once only")
+        transport = find_transport(self._transport, stack=self._stack)
+        self._pump = pump = _Pump(self._core, transport, self._on_stop)
+        weakref.finalize(self, pump.drop).atexit = False
+        try:
+            pump.start()
+            with pump.changed:
+                pump.wait_for(lambda: self._core.state != "opening")
+        except BaseException as error:
+            with pump.changed:
+                self._close(error)  # interrupted, when it may be open already
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pump = self._pump
+        if pump is None or pump.foreign:
+            return
+        try:
+            with pump.changed:
+                if self._close(error):
+                    pump.wait_for(lambda: self._core.state == "closed")
+        except Exception as problem:
+            if error is None:
+                raise
+            error.add_note(not_ended(problem))
+
+    # ---- writing ---------------------------------------------------------------------
+
+    def write(self, chunk: Any) -> None:
+        """Take one chunk: text, any JSON value, or an object of an LLM's library.
+
+        Returns at once, unless the buffer is full. Raises `TooLarge` (28,000 bytes as
+        JSON) and `Invalid`, after which the run goes on; and what ended the run:
+        `Cancelled`, `Superseded`, `Fenced`, `StreamEnded`, or `Unavailable`, which says
+        up to which `seq` all is safe, and how many chunks that are (`already`).
+        """
+        text = encode(chunk)
+        pump = self._open_pump()
+        with pump.changed:
+            core = self._core
+            if core.full:
+                pump.wait_for(lambda: not core.full)
+            core.write(text)
+            if core.waiting == 1:
+                pump.wake()
+
+    def relay(self, chunks: Iterable[T]) -> Iterator[T]:
+        """Write each chunk and pass it on, for a job that uses the stream itself. If
+        the run can be written no more, `chunks` is closed, where it can be."""
+        for chunk in chunks:
+            try:
+                self.write(chunk)
+            except TailraceError:
+                close = getattr(chunks, "close", None)
+                if callable(close):
+                    close()
+                raise
+            yield chunk
+
+    def flush(self) -> None:
+        """Wait until all that was written is in the log; raises as `write` does."""
+        pump = self._open_pump()
+        with pump.changed:
+            self._core.check()
+            upto = self._core.flush()
+            pump.wake()
+            pump.wait_for(lambda: self._core.stored >= upto)
+
+    def end(self, reason: Reason = "completed", message: str | None = None) -> None:
+        """Put what was written and the end of the run, and wait for it. `message`, at
+        most 500 characters, is shown to whoever watches. Raises as `write` does."""
+        pump = self._open_pump()
+        with pump.changed:
+            self._core.end(reason, message)
+            pump.wake()
+            pump.wait_for(lambda: self._core.state == "closed")
+
+    def hand_over(self, lease: int | None = None) -> HandOver:
+        """Put what was written, and give the run away without ending it: the next
+        attempt is `Producer(stream, **hand_over)`, also if it is begun twice. Until
+        then the run is believed alive for `lease` seconds. Raises as `write` does."""
+        pump = self._open_pump()
+        with pump.changed:
+            self._core.hand_over(lease)
+            pump.wake()
+            pump.wait_for(lambda: self._core.state == "closed")
+            return self._handed_over()
+
+    def watchers(self) -> int:
+        """Return how many connections watch the stream now."""
+        payload = {"operation": "watchers", "stream": self.stream}
+        return int(self._open_pump().transport.ask(payload)["watchers"])
+
+    def _open_pump(self) -> _Pump:
+        if self._pump is None:
+            raise Invalid("the producer is not open: use it in a `with` block")
+        if self._pump.foreign:
+            raise Invalid("the producer belongs to the process that opened it")
+        return self._pump
+
+
+class _Pump:
+    """The thread that makes a core's calls. `changed` guards the core; it is told
+    whenever something has come of a call."""
+
+    def __init__(
+        self, core: Core, transport: Transport, on_stop: OnStop | None
+    ) -> None:
+        lock = threading.Lock()
+        self.changed = threading.Condition(lock)
+        self.transport = transport
+        self._due = threading.Condition(lock)
+        self._core = core
+        self._on_stop = on_stop
+        self._pid = os.getpid()
+        self._dropped = False
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is a forked child, in which the thread does not run."""
+        return self._pid != os.getpid()
+
+    def start(self) -> None:
+        _pumps.add(self)
+        threading.Thread(target=self._run, name="tailrace", daemon=True).start()
+
+    def wake(self) -> None:
+        """Say that something may be due. The lock is held."""
+        self._due.notify()
+
+    def drop(self) -> None:
+        """Say that the producer is gone. It comes from the garbage collector, at any
+        moment and in any thread, so it may not wait for the lock."""
+        self._dropped = True
+        if self._core.state != "closed" and not self._core.closing:
+            text = f"the producer of run {self._core.run} was dropped without `end`"
+            warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        """Wait until it is so; raise what ended the run. The lock is held."""
+        while self._core.error is None and not what():
+            self.wake()
+            self.changed.wait()
+        self._core.check_error()
+
+    def finish(self, deadline: float) -> None:
+        """Put what was written before the process ends, as far as there is time."""
+        with self.changed:
+            if self._core.state != "closed" and not self._core.closing:
+                self._core.leave()
+            while self._core.state != "closed" and time.monotonic() < deadline:
+                self.wake()
+                self.changed.wait(deadline - time.monotonic())
+
+    def _run(self) -> None:
+        call: Call | None = None
+        outcome: Answer | BaseException | None = None
+        try:
+            while (call := self._next(call, outcome)) is not None:
+                try:
+                    outcome = call.send(self.transport)
+                except BaseException as error:  # noqa: BLE001 - the job shall have it
+                    outcome = error
+        except BaseException as error:
+            with self.changed:
+                self._core.abort(error)
+            raise
+        finally:
+            _pumps.discard(self)
+            with self.changed:
+                self.changed.notify_all()
+        self._stopped()
+
+    def _next(
+        self, call: Call | None, outcome: Answer | BaseException | None
+    ) -> Call | None:
+        """Note the outcome of a call, and wait for the next one."""
+        core = self._core
+        with self.changed:
+            if call is not None:
+                if isinstance(outcome, Answer):
+                    core.answered(outcome, time.monotonic())
+                elif outcome is not None:
+                    core.failed(outcome, time.monotonic(), random.random())
+                self.changed.notify_all()
+            while core.state != "closed":
+                now = time.monotonic()
+                if self._dropped and not core.closing:
+                    core.leave()
+                following = core.step(now)
+                if following is not None:
+                    self.changed.notify_all()  # there may be room now
+                    return following
+                due = core.due(now)
+                self._due.wait(None if due is None else max(due - now, 0.0))
+            return None
+
+    def _stopped(self) -> None:
+        error = self._core.error
+        if error is not None and self._on_stop is not None:
+            try:
+                self._on_stop(error)
+            except Exception:  # noqa: BLE001 - nobody waits for it
+                _log.exception("tailrace: on_stop failed")
+
+
+_pumps: weakref.WeakSet[_Pump] = weakref.WeakSet()
+
+
+def _finish_all() -> None:
+    deadline = time.monotonic() + EXIT_SECONDS
+    for pump in list(_pumps):
+        if not pump.foreign:
+            pump.finish(deadline)
+
+
+atexit.register(_finish_all)
