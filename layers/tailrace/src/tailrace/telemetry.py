@@ -7,6 +7,7 @@ and the places it went through, without its message, which may quote what it met
 from __future__ import annotations
 
 import functools
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +28,21 @@ class Telemetry:
     def __init__(self) -> None:
         self.logger = Logger()
         self._metrics = Metrics()
+        # Added up here: Powertools' metrics are not for many threads, and keep each
+        # value apart, 100 to a line.
+        self._lock = threading.Lock()
+        self._counted: dict[str, list[int]] = {}
 
     def count(self, name: str, value: int) -> None:
-        """Add to a metric; nothing is emitted for a zero."""
-        if value:
-            self._metrics.add_metric(name, _UNITS.get(name, MetricUnit.Count), value)
+        """Add to a metric, from any thread; nothing is emitted for a zero."""
+        if not value:
+            return
+        with self._lock:
+            values = self._counted.setdefault(name, [])
+            if values and name not in _UNITS:
+                values[0] += value
+            else:
+                values.append(value)
 
     def conflict(self, kind: str) -> None:
         """Count a put that met another record, by that record's kind."""
@@ -58,10 +69,19 @@ class Telemetry:
                 # Lambda's runtime logs what is raised, with its message.
                 raise FunctionCrashed(type(error).__name__) from None
             finally:
-                if self._metrics.metric_set:
-                    self._metrics.flush_metrics()
+                self._flush()
 
         return wrapped
+
+    def _flush(self) -> None:
+        with self._lock:
+            counted, self._counted = self._counted, {}
+        for name, values in counted.items():
+            unit = _UNITS.get(name, MetricUnit.Count)
+            for value in values:
+                self._metrics.add_metric(name, unit, value)
+        if self._metrics.metric_set:
+            self._metrics.flush_metrics()
 
 
 class FunctionCrashed(Exception):

@@ -1,0 +1,67 @@
+"""Telemetry: metrics counted from many threads at once leave whole, in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tailrace.telemetry import Telemetry
+
+
+@pytest.fixture
+def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "tailrace")
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tailrace")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield Telemetry()
+    sys.setswitchinterval(interval)
+
+
+def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_what_threads_count_is_added_up(
+    telemetry: Telemetry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fan-out counts from its pushing threads, more often than a metric of
+    Powertools has room for."""
+
+    def pushed(number: int) -> None:
+        telemetry.count("SlicesPushed", 2)
+        telemetry.count(f"Other{number % 7}", 1)
+
+    def handler(event: Any, context: Any) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(pushed, range(700)))
+
+    telemetry.wrap(handler)(None, None)
+    (line,) = emitted(capsys)
+    assert line["SlicesPushed"] == [1400]
+    assert [line[f"Other{number}"] for number in range(7)] == [[100]] * 7
+
+
+def test_each_lag_is_a_value_of_its_own(
+    telemetry: Telemetry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def handler(event: Any, context: Any) -> None:
+        for lag in range(1, 251):
+            telemetry.count("FeedLag", lag)
+
+    telemetry.wrap(handler)(None, None)
+    lines = emitted(capsys)
+    assert [lag for line in lines for lag in line["FeedLag"]] == list(range(1, 251))
+
+
+def test_an_invocation_that_counted_nothing_says_nothing(
+    telemetry: Telemetry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.count("SlicesPushed", 0)
+    telemetry.wrap(lambda event, context: None)(None, None)
+    assert emitted(capsys) == []
