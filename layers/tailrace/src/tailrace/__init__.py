@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .errors import TooMany as TooMany
     from .errors import Unauthorized as Unauthorized
     from .errors import Unavailable as Unavailable
+    from .minting import mint_token as mint_token
     from .producer import HandOver as HandOver
     from .producer import Producer as Producer
     from .producer import PublicError as PublicError
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 _HOME = {
     "producer": ("HandOver", "Producer", "PublicError"),
     "deployment": ("find_transport",),
+    "minting": ("mint_token",),
     "errors": (
         "Busy",
         "Cancelled",

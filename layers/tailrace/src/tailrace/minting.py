@@ -1,0 +1,67 @@
+"""Tokens for browsers, minted by the user's backend."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+
+from . import tokens
+from .deployment import find, find_keys
+from .errors import Invalid
+from .tokens import KeyRing
+
+
+def mint_token(
+    sub: str,
+    *,
+    read: Iterable[str] = (),
+    cancel: Iterable[str] = (),
+    send: Iterable[str] = (),
+    expires_in: int = 900,
+    key: str | None = None,
+    keys: KeyRing | None = None,
+    stack: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> str:
+    """Return a token that lets `sub` watch, stop and ask, for `expires_in` seconds.
+
+    `read`, `cancel` and `send` list stream names, or prefixes followed by `*` where the
+    prefix is empty or ends in `:` or `/`. A client refreshes its token by itself, so
+    that it may be short-lived.
+
+    `keys` is the key ring, `key` the name of the key to sign with if not the ring's
+    `current`. Where no ring is given, it is the JSON text in TAILRACE_KEY_RING, or is
+    read from Secrets Manager (`stack`, TAILRACE_SECRET, TAILRACE_STACK) and again at
+    most once a minute: all else happens offline.
+    """
+    environ = os.environ if environ is None else environ
+    return tokens.mint(
+        _ring(stack, environ) if keys is None else keys,
+        sub=sub,
+        now=int(time.time()),
+        expires_in=expires_in,
+        read=read,
+        cancel=cancel,
+        send=send,
+        key=key,
+    )
+
+
+def _ring(stack: str | None, environ: Mapping[str, str]) -> KeyRing:
+    if stack is None and (given := environ.get("TAILRACE_KEY_RING")):
+        try:
+            ring = json.loads(given)
+        except ValueError:
+            ring = None
+        if not isinstance(ring, dict):
+            raise Invalid("environment: TAILRACE_KEY_RING must be a JSON object")
+        return ring
+    secret = find(stack, environ).secret
+    if not secret:
+        raise Invalid(
+            'no key ring is known: give `keys` or `stack="<name>"`, or set'
+            " TAILRACE_STACK, TAILRACE_SECRET or TAILRACE_KEY_RING"
+        )
+    return find_keys(secret).reread()
