@@ -10,7 +10,7 @@ from tailrace.adapters.calls import local_clock
 from tailrace.fanout import Fanout, decode
 from tailrace.telemetry import Telemetry
 
-# What must be left of an invocation when the last retry begins.
+# What must be left of an invocation when the last push begins.
 RESERVE_MS = 5_000
 
 telemetry = Telemetry()

@@ -153,18 +153,22 @@ def test_a_failed_push_is_tried_once_more_and_never_overtaken(
     assert feed.counted["PushesThrottled"] == 2
 
 
-def test_no_retry_begins_after_the_deadline(feed: Feed) -> None:
-    feed.subscribe("c1")
+def test_nothing_is_pushed_after_the_deadline(feed: Feed) -> None:
+    """Else the function is stopped in the middle, and the whole batch comes again, as
+    slowly as before. Who missed something repairs itself."""
+    feed.subscribe("slow", "late")
     feed.write()
     tries: list[str] = []
 
-    def full(connection: str, frame: str) -> Push:
+    def slow(connection: str, frame: str) -> Push:
         tries.append(connection)
-        return Push.THROTTLED
+        feed.clock.advance(1)
+        return Push.FAILED
 
-    feed.gateway.push = full  # type: ignore[method-assign]
-    assert feed.fanout.push(feed.changes(), feed.clock()) == []
-    assert tries == ["c1"]
+    feed.gateway.push = slow  # type: ignore[method-assign]
+    assert feed.fanout.push(feed.changes(), feed.clock() + 1_000) == []
+    assert tries == ["slow"]
+    assert feed.counted["SlicesDropped"] == 2
 
 
 def test_what_the_tables_cannot_answer_fails_from_its_first_record_on(
@@ -183,6 +187,27 @@ def test_what_the_tables_cannot_answer_fails_from_its_first_record_on(
     feed.state.subscribers = throttled  # type: ignore[method-assign]
     assert feed.push(*feed.changes("chat:43", STREAM)) == ["chat:43/1"]
     assert len(feed.got("c1")) == 1, "the others do not wait for it"
+
+
+def test_the_subscribers_of_many_streams_are_asked_for_side_by_side(feed: Feed) -> None:
+    streams = [f"chat:{number}" for number in range(3)]
+    meet = threading.Barrier(len(streams))
+    subscribers = feed.state.subscribers
+
+    def together(stream: str) -> Any:
+        meet.wait(10)
+        return subscribers(stream)
+
+    for stream in streams:
+        feed.subscribe("c1", stream=stream)
+        feed.write(stream=stream)
+    feed.state.subscribers = together  # type: ignore[method-assign]
+    with ThreadPoolExecutor(3) as pool:
+        feed.fanout = feed.make(
+            lambda tasks: list(pool.map(lambda task: task(), tasks))
+        )
+        assert feed.push(*feed.changes(*streams)) == []
+    assert [one["stream"] for one in feed.got("c1")] == streams
 
 
 def test_a_row_that_cannot_be_dropped_now_fails_nothing(feed: Feed) -> None:

@@ -11,6 +11,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .errors import Invalid, Unavailable
@@ -21,6 +22,9 @@ from .slices import merge
 Count = Callable[[str, int], None]
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
 """Runs tasks, side by side if it can; returns when all have returned."""
+
+Queue = list[tuple[Subscription, list[str]]]
+"""What one connection gets: the frames of each stream that it subscribes to."""
 
 _TRIES = 2
 
@@ -76,7 +80,8 @@ class Fanout:
     def push(self, changes: Iterable[Change], deadline: int) -> list[str]:
         """Push a batch; return the sequence numbers from which on it failed.
 
-        `deadline` (ms): no retry is begun after it.
+        `deadline` (ms): no push is begun after it. What is dropped then would come no
+        sooner if the whole batch came again.
         """
         first: dict[str, str] = {}
         records: dict[str, dict[int, Record]] = defaultdict(dict)
@@ -88,16 +93,19 @@ class Fanout:
             first.setdefault(record.stream, change.sequence_number)
             records[record.stream][record.seq] = record  # the feed may repeat
 
-        failed = []
-        queues: dict[str, list[tuple[Subscription, list[str]]]] = defaultdict(list)
+        subscribers: dict[str, list[Subscription]] = {}
+
+        def find(stream: str) -> None:
+            with contextlib.suppress(Unavailable):
+                subscribers[stream] = self._state.subscribers(stream)
+
+        self._run_all([partial(find, stream) for stream in records])
+
+        queues: dict[str, Queue] = defaultdict(list)
         now = self._clock()
         for stream, by_seq in records.items():
             self._count("FeedLag", now - min(record.at for record in by_seq.values()))
-            try:
-                subscriptions = self._state.subscribers(stream)
-            except Unavailable:
-                failed.append(first[stream])
-                continue
+            subscriptions = subscribers.get(stream)
             if not subscriptions:
                 continue
             ordered = [by_seq[seq] for seq in sorted(by_seq)]
@@ -107,45 +115,37 @@ class Fanout:
                     queues[subscription.connection].append((subscription, frames))
         # Side by side across connections, one after the other within each: two
         # posts under way to one connection have no order.
-        self._run_all(
-            [self._task(queue, deadline) for queue in queues.values()],
-        )
-        return failed
+        self._run_all([partial(self._drain, one, deadline) for one in queues.values()])
+        return [number for stream, number in first.items() if stream not in subscribers]
 
-    def _task(
-        self, queue: list[tuple[Subscription, list[str]]], deadline: int
-    ) -> Callable[[], None]:
-        return lambda: self._drain(queue, deadline)
-
-    def _drain(
-        self, queue: list[tuple[Subscription, list[str]]], deadline: int
-    ) -> None:
+    def _drain(self, queue: Queue, deadline: int) -> None:
         """Push one connection's frames in order, up to the first that fails."""
+        connection = queue[0][0].connection
+        frames = [frame for _, those in queue for frame in those]
         pushed = 0
         outcome = Push.DONE
-        for subscription, frames in queue:
-            for frame in frames:
-                outcome = self._push(subscription.connection, frame, deadline)
-                if outcome is not Push.DONE:
-                    break
+        while outcome is Push.DONE and pushed < len(frames):
+            outcome = self._push(connection, frames[pushed], deadline)
+            if outcome is Push.DONE:
                 pushed += 1
-            if outcome is not Push.DONE:
-                break
         self._count("SlicesPushed", pushed)
         if outcome is Push.GONE:
             self._count("ConnectionsGone", 1)
             for subscription, _ in queue:
                 self._drop(subscription)
+        else:
+            self._count("SlicesDropped", len(frames) - pushed)
 
     def _push(self, connection: str, frame: str, deadline: int) -> Push:
         """Push a frame, with one retry; after that the client repairs itself."""
+        outcome = Push.FAILED
         for _ in range(_TRIES):
+            if self._clock() >= deadline:
+                break
             outcome = self._gateway.push(connection, frame)
             if outcome in (Push.DONE, Push.GONE):
                 break
             self._count("PushesThrottled", 1)
-            if self._clock() >= deadline:
-                break
         return outcome
 
     def _drop(self, subscription: Subscription) -> None:

@@ -69,7 +69,7 @@ def fanout(telemetry: Telemetry) -> Fanout:
 
     settings = from_environment().require("state_table", "connections_url")
     return Fanout(
-        DynamoDBState(_dynamodb(), settings.state_table),
+        DynamoDBState(_dynamodb(_PUSHERS), settings.state_table),
         _gateway(settings),
         local_clock,
         _side_by_side(ThreadPoolExecutor(_PUSHERS)),
@@ -91,8 +91,10 @@ def _log(settings: Settings, telemetry: Telemetry) -> Log:
     )
 
 
-def _dynamodb() -> Any:
-    return boto3.client("dynamodb", config=config(read_timeout=3))
+def _dynamodb(connections: int = 1) -> Any:
+    return boto3.client(
+        "dynamodb", config=config(read_timeout=3, connections=connections)
+    )
 
 
 def _gateway(settings: Settings) -> ApiGateway:
