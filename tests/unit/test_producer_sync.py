@@ -25,8 +25,8 @@ from tailrace.errors import (
     Unavailable,
 )
 from tailrace.ports import Subscription
-from tailrace.producer import Producer, PublicError
-from tailrace.producer.base import ERROR_MESSAGE
+from tailrace.producer.base import ERROR_MESSAGE, PublicError
+from tailrace.producer.sync import Producer
 from tailrace.records import Record
 from tailrace.transports import Answer
 from tailrace.transports.in_process import InProcess

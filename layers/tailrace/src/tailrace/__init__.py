@@ -30,14 +30,17 @@ if TYPE_CHECKING:
     from .errors import Unauthorized as Unauthorized
     from .errors import Unavailable as Unavailable
     from .minting import mint_token as mint_token
-    from .producer import HandOver as HandOver
-    from .producer import Producer as Producer
-    from .producer import PublicError as PublicError
+    from .producer.aio import AsyncProducer as AsyncProducer
+    from .producer.base import HandOver as HandOver
+    from .producer.base import PublicError as PublicError
+    from .producer.sync import Producer as Producer
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "producer": ("HandOver", "Producer", "PublicError"),
+    "producer.aio": ("AsyncProducer",),
+    "producer.base": ("HandOver", "PublicError"),
+    "producer.sync": ("Producer",),
     "deployment": ("find_transport",),
     "minting": ("mint_token",),
     "errors": (

@@ -1,8 +1,5 @@
-"""Producers: the code that writes a run, whatever happens to it."""
+"""Producers: the code that writes a run, whatever happens to it.
 
-from __future__ import annotations
-
-from .base import HandOver, PublicError
-from .sync import Producer
-
-__all__ = ["HandOver", "Producer", "PublicError"]
+`core` decides, `opening` gets the run, `sync` and `aio` do it; `base` is what those two
+have in common.
+"""

@@ -1,0 +1,291 @@
+"""The producer for asyncio.
+
+boto3's calls are made in threads; everything else happens in the event loop, driven by
+callbacks. There is no task of its own, which `asyncio.run` would cancel while the job's
+tasks are still ending their runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import random
+import warnings
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ..deployment import find_transport
+from ..errors import Invalid, TailraceError
+from ..transports import Answer, Reason, Transport
+from .base import Base, HandOver, OnStop, not_ended
+from .core import Core
+from .values import encode
+
+T = TypeVar("T")
+
+CALLERS = 64
+"""How many calls are made at once. Where there are more runs than that, their calls
+queue, and what is written meanwhile leaves together."""
+
+_DONE: Any = object()
+
+_log = logging.getLogger("tailrace")
+
+
+class AsyncProducer(Base):
+    """Writes one run into a stream, from asyncio.
+
+    Leaving the `async with` block normally ends the run as `completed`, leaving it by
+    an exception, or because the task was cancelled, as `error`; the exception goes on.
+    """
+
+    _pump: _Pump | None = None
+
+    # ---- opening and leaving ---------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def open(self) -> Self:
+        """Open the run, or take it over; raises what stands in the way. Only for those
+        who cannot use `async with`, and who call `end` whatever happens."""
+        if self._pump is not None:
+            raise Invalid("a producer can be opened once only")
+        find = functools.partial(find_transport, self._transport, stack=self._stack)
+        transport = await asyncio.get_running_loop().run_in_executor(_callers(), find)
+        self._pump = pump = _Pump(self._core, transport, self._on_stop)
+        weakref.finalize(self, pump.drop).atexit = False
+        pump.advance()
+        try:
+            await pump.wait_for(lambda: self._core.state != "opening")
+        except BaseException as error:
+            self._close(error)  # cancelled, when it may be open already
+            pump.advance()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pump = self._pump
+        if pump is None:
+            return
+        try:
+            if self._close(error):
+                pump.advance()
+                await pump.wait_for(lambda: self._core.state == "closed")
+        except Exception as problem:
+            if error is None:
+                raise
+            error.add_note(not_ended(problem))
+
+    # ---- writing ---------------------------------------------------------------------
+
+    async def write(self, chunk: Any) -> None:
+        """Take one chunk: text, any JSON value, or an object of an LLM's library.
+
+        Returns at once, unless the buffer is full. Raises `TooLarge` (28,000 bytes as
+        JSON) and `Invalid`, after which the run goes on; and what ended the run:
+        `Cancelled`, `Superseded`, `Fenced`, `StreamEnded`, or `Unavailable`, which says
+        up to which `seq` all is safe, and how many chunks that are (`already`).
+        """
+        text = encode(chunk)
+        pump, core = self._open_pump(), self._core
+        if core.full:
+            await pump.wait_for(lambda: not core.full)
+        core.write(text)
+        if core.waiting == 1:
+            pump.advance()
+
+    async def relay(self, chunks: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[T]:
+        """Write each chunk and pass it on, for a job that uses the stream itself.
+
+        As soon as the run can be written no more, the wait for the next chunk is
+        cancelled, `chunks` is closed, where it can be, and what ended the run is
+        raised: so that an LLM that is silent is stopped, too.
+        """
+        pump = self._open_pump()
+        try:
+            if isinstance(chunks, AsyncIterable):
+                iterator = aiter(chunks)
+                while (chunk := await pump.next(iterator)) is not _DONE:
+                    await self.write(chunk)
+                    yield chunk
+            else:
+                for chunk in chunks:
+                    await self.write(chunk)
+                    yield chunk
+        except TailraceError:
+            await _close(chunks)
+            raise
+
+    async def flush(self) -> None:
+        """Wait until all that was written is in the log; raises as `write` does."""
+        pump = self._open_pump()
+        self._core.check()
+        upto = self._core.flush()
+        pump.advance()
+        await pump.wait_for(lambda: self._core.stored >= upto)
+
+    async def end(
+        self, reason: Reason = "completed", message: str | None = None
+    ) -> None:
+        """Put what was written and the end of the run, and wait for it. `message`, at
+        most 500 characters, is shown to whoever watches. Raises as `write` does."""
+        pump = self._open_pump()
+        self._core.end(reason, message)
+        pump.advance()
+        await pump.wait_for(lambda: self._core.state == "closed")
+
+    async def hand_over(self, lease: int | None = None) -> HandOver:
+        """Put what was written, and give the run away without ending it: the next
+        attempt is `AsyncProducer(stream, **hand_over)`, also if it is begun twice.
+        Until then the run is believed alive for `lease` seconds. Raises as `write`
+        does."""
+        pump = self._open_pump()
+        self._core.hand_over(lease)
+        pump.advance()
+        await pump.wait_for(lambda: self._core.state == "closed")
+        return self._handed_over()
+
+    async def watchers(self) -> int:
+        """Return how many connections watch the stream now."""
+        payload = {"operation": "watchers", "stream": self.stream}
+        ask = functools.partial(self._open_pump().transport.ask, payload)
+        answer = await asyncio.get_running_loop().run_in_executor(_callers(), ask)
+        return int(answer["watchers"])
+
+    def _open_pump(self) -> _Pump:
+        if self._pump is None:
+            raise Invalid("the producer is not open: use it in an `async with` block")
+        return self._pump
+
+
+class _Pump:
+    """Makes a core's calls, one after the other, for the event loop."""
+
+    def __init__(
+        self, core: Core, transport: Transport, on_stop: OnStop | None
+    ) -> None:
+        self.transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._core = core
+        self._on_stop = on_stop
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._interruptible: set[asyncio.Task[Any]] = set()
+        self._dropped = False
+
+    def advance(self) -> None:
+        """Make the call that is due, or wait until one is."""
+        core = self._core
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._dropped and core.state != "closed" and not core.closing:
+            core.leave()
+        now = self._loop.time()
+        call = core.step(now)
+        if call is not None:
+            self._tell()  # there may be room now
+            try:
+                made = self._loop.run_in_executor(_callers(), call.send, self.transport)
+            except RuntimeError as error:  # the interpreter is shutting down
+                core.abort(error)
+                self._tell()
+            else:
+                made.add_done_callback(self._made)
+        elif (due := core.due(now)) is not None:
+            self._timer = self._loop.call_at(due, self.advance)
+
+    async def wait_for(self, what: Callable[[], bool]) -> None:
+        """Wait until it is so; raise what ended the run."""
+        while self._core.error is None and not what():
+            waiter = self._loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+        self._core.check_error()
+
+    async def next(self, iterator: AsyncIterator[Any]) -> Any:
+        """Return the job's next chunk, or `_DONE`. If the run is over first, the wait
+        is cancelled and what ended the run is raised (as `asyncio.timeout` does it)."""
+        self._core.check_error()
+        task = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling()
+        self._interruptible.add(task)
+        try:
+            return await anext(iterator, _DONE)
+        except asyncio.CancelledError:
+            if task not in self._interruptible and task.cancelling() <= cancelling + 1:
+                self._core.check_error()
+            raise
+        finally:
+            if task not in self._interruptible:
+                task.uncancel()
+            self._interruptible.discard(task)
+
+    def drop(self) -> None:
+        """Say that the producer is gone; from the garbage collector, in any thread."""
+        self._dropped = True
+        if self._core.state != "closed" and not self._core.closing:
+            text = f"the producer of run {self._core.run} was dropped without `end`"
+            warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    def _made(self, made: asyncio.Future[Answer]) -> None:
+        """Note the outcome of a call."""
+        now = self._loop.time()
+        error = made.exception()
+        if error is None:
+            self._core.answered(made.result(), now)
+        else:
+            self._core.failed(error, now, random.random())
+        self._tell()
+        self.advance()
+        if self._core.error is not None:
+            self._stopped(self._core.error)
+
+    def _tell(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _stopped(self, error: BaseException) -> None:
+        while self._interruptible:
+            self._interruptible.pop().cancel()
+        if self._on_stop is not None:
+            try:
+                self._on_stop(error)
+            except Exception:  # noqa: BLE001 - nobody waits for it
+                _log.exception("tailrace: on_stop failed")
+
+
+async def _close(chunks: Any) -> None:
+    close = getattr(chunks, "aclose", None) or getattr(chunks, "close", None)
+    if callable(close):
+        closing = close()
+        if isawaitable(closing):
+            await closing
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def _callers() -> ThreadPoolExecutor:
+    """Return the threads of this process that make calls."""
+    pid = os.getpid()
+    if pid not in _pools:
+        _pools[pid] = ThreadPoolExecutor(CALLERS, thread_name_prefix="tailrace")
+    return _pools[pid]

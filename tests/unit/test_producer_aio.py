@@ -1,0 +1,427 @@
+"""The producer for asyncio, against a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tailrace import chunks
+from tailrace.errors import Busy, Cancelled, Invalid, StreamEnded, Unavailable
+from tailrace.ports import Subscription
+from tailrace.producer.aio import AsyncProducer
+from tailrace.producer.base import ERROR_MESSAGE, PublicError
+from tailrace.records import Record
+from tailrace.transports import Answer
+from tailrace.transports.in_process import InProcess
+from tests.support.worlds import NOW, STREAM, World
+
+PATIENCE = 30
+
+
+class Gate(InProcess):
+    """A transport whose appends wait until they are let through."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.log)
+        self.open_gate = threading.Event()
+        self.open_gate.set()
+        self.begun = threading.Semaphore(0)
+        self.fault: Exception | None = None
+
+    def append(self, *args: Any, **kwargs: Any) -> Answer:
+        self.begun.release()
+        assert self.open_gate.wait(PATIENCE)
+        if self.fault is not None:
+            raise self.fault
+        return super().append(*args, **kwargs)
+
+    async def wait_for_an_append(self) -> None:
+        assert await asyncio.to_thread(self.begun.acquire, timeout=PATIENCE)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def gate(world: World) -> Iterator[Gate]:
+    gate = Gate(world)
+    yield gate
+    gate.open_gate.set()
+
+
+@pytest.fixture
+def produce(gate: Gate) -> Callable[..., AsyncProducer]:
+    def make(stream: str = STREAM, **options: Any) -> AsyncProducer:
+        return AsyncProducer(stream, transport=gate, **options)
+
+    return make
+
+
+def answer(world: World, stream: str = STREAM) -> list[Any]:
+    texts = (record.chunks for record in world.records(stream))
+    return [value for text in texts for value in chunks.decode(text)]
+
+
+def end(world: World) -> Record:
+    last = world.records()[-1]
+    assert last.kind == "end", last
+    return last
+
+
+# ---- leaving the block ---------------------------------------------------------------
+
+
+async def test_leaving_normally_ends_the_run(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    async with produce() as stream:
+        for token in ("Hello", ", ", "world"):
+            await stream.write(token)
+    assert answer(world) == ["Hello", ", ", "world"]
+    assert end(world).reason == "completed"
+    assert (stream.seq, stream.already) == (5, 3)
+
+
+async def test_leaving_by_an_exception_ends_it(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    with pytest.raises(ValueError, match="secret"):
+        async with produce() as stream:
+            await stream.write("a")
+            raise ValueError("the key is secret")
+    assert (end(world).reason, end(world).message) == ("error", ERROR_MESSAGE)
+    with pytest.raises(PublicError):
+        async with produce():
+            raise PublicError("Your quota is used up.")
+    assert end(world).message == "Your quota is used up."
+
+
+async def test_a_cancelled_task_ends_its_run_with_all_that_was_written(
+    produce: Callable[..., AsyncProducer], world: World, gate: Gate
+) -> None:
+    async def job() -> None:
+        async with produce(min_interval=0) as stream:
+            for number in range(3):
+                await stream.write(number)
+            await asyncio.Event().wait()
+
+    gate.open_gate.clear()
+    task = asyncio.create_task(job())
+    await gate.wait_for_an_append()
+    task.cancel()
+    gate.open_gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert answer(world) == [0, 1, 2]
+    assert end(world).reason == "error"
+
+
+async def test_a_cancelled_open_ends_the_run_that_it_opened(world: World) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+
+    class Slow(InProcess):
+        def open(self, *args: Any, **kwargs: Any) -> Answer:
+            opening.set()
+            assert go_on.wait(PATIENCE)
+            return super().open(*args, **kwargs)
+
+    stream = AsyncProducer(STREAM, transport=Slow(world.log))
+    task = asyncio.create_task(stream.open())
+    await asyncio.to_thread(opening.wait, PATIENCE)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    while stream._core.state != "closed":
+        await asyncio.sleep(0.001)
+    assert world.kinds() == ["open", "end"]
+
+
+def test_every_run_is_ended_when_the_loop_is_torn_down(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    """`asyncio.run` cancels all tasks at once; those that end runs must get to it."""
+
+    async def job(number: int, going: asyncio.Barrier) -> None:
+        async with produce(f"chat:{number}") as stream:
+            await stream.write(number)
+            await going.wait()
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        going = asyncio.Barrier(11)
+        tasks = [asyncio.create_task(job(number, going)) for number in range(10)]
+        await going.wait()
+        assert tasks
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    for number in range(10):
+        assert answer(world, f"chat:{number}") == [number]
+        assert world.records(f"chat:{number}")[-1].reason == "error"
+
+
+async def test_what_befell_the_run_goes_on_and_nothing_is_put(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    with pytest.raises(Cancelled):
+        async with produce() as stream:
+            world.log.cancel(STREAM, stream.run)
+    with pytest.raises(Cancelled):
+        await stream.write("a")
+    assert world.kinds() == ["open", "end"]
+
+
+async def test_an_end_that_could_not_be_put_is_noted_on_the_exception(
+    produce: Callable[..., AsyncProducer], gate: Gate
+) -> None:
+    gate.fault = Unavailable("no network")
+    with pytest.raises(ValueError, match="of the job") as raised:
+        async with produce(give_up_after=0) as stream:
+            await stream.write("a")
+            raise ValueError("of the job")
+    assert "no network" in raised.value.__notes__[0]
+
+
+async def test_a_hand_over_is_taken_once(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    async with produce() as first:
+        await first.write("a")
+        handed = await first.hand_over()
+        with pytest.raises(StreamEnded):
+            await first.write("lost")
+    async with produce(**handed) as second:
+        with pytest.raises(Busy):
+            await produce(**handed).open()
+        await second.write("b")
+    assert answer(world) == ["a", "b"]
+
+
+async def test_a_producer_is_used_open_and_opened_once(
+    produce: Callable[..., AsyncProducer],
+) -> None:
+    stream = produce()
+    for use in (stream.write("a"), stream.flush(), stream.end(), stream.watchers()):
+        with pytest.raises(Invalid, match="not open"):
+            await use
+    async with stream:
+        with pytest.raises(Invalid, match="once"):
+            await stream.open()
+
+
+# ---- writing -------------------------------------------------------------------------
+
+
+async def test_write_waits_only_while_the_buffer_is_full(
+    produce: Callable[..., AsyncProducer], gate: Gate, world: World
+) -> None:
+    gate.open_gate.clear()
+    async with produce(min_interval=0, buffer=1_000) as stream:
+        await stream.write("first")
+        await gate.wait_for_an_append()
+        written = 0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                while True:
+                    await stream.write(written)
+                    written += 1
+        assert written == 10
+        gate.open_gate.set()
+        await stream.write("more")
+    assert answer(world) == ["first", *range(written), "more"]
+
+
+async def test_flush_waits_until_all_is_in(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    async with produce(min_interval=60) as stream:
+        for number in range(3):
+            await stream.write(number)
+            await stream.flush()
+            assert answer(world) == list(range(number + 1))
+
+
+async def test_watchers_are_counted(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    world.state.subscribe(Subscription(STREAM, "c", 1, NOW), NOW)
+    async with produce() as stream:
+        assert await stream.watchers() == 1
+
+
+async def test_1000_runs_at_once(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    going = asyncio.Barrier(1_000)
+
+    async def job(number: int) -> None:
+        async with produce(f"chat:{number}") as stream:
+            await going.wait()
+            for token in range(10):
+                await stream.write(f"{number}-{token}")
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*map(job, range(1_000)))
+    for number in range(1_000):
+        assert answer(world, f"chat:{number}") == [f"{number}-{i}" for i in range(10)]
+        assert world.records(f"chat:{number}")[-1].reason == "completed"
+
+
+# ---- relaying ------------------------------------------------------------------------
+
+
+async def tokens(*texts: str) -> AsyncIterator[str]:
+    for text in texts:
+        await asyncio.sleep(0)
+        yield text
+
+
+@pytest.mark.parametrize("upstream", [lambda: tokens("a", "b", "c"), lambda: "abc"])
+async def test_relay_writes_and_passes_on(
+    produce: Callable[..., AsyncProducer], world: World, upstream: Callable[[], Any]
+) -> None:
+    async with produce() as stream:
+        assert [chunk async for chunk in stream.relay(upstream())] == ["a", "b", "c"]
+    assert answer(world) == ["a", "b", "c"]
+
+
+async def test_a_silent_upstream_is_stopped_when_the_run_is_cancelled(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    stopped: list[str] = []
+
+    async def llm() -> AsyncIterator[str]:
+        yield "token"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.append("upstream")
+
+    with pytest.raises(Cancelled):
+        async with produce(
+            lease=1, on_stop=lambda error: stopped.append(type(error).__name__)
+        ) as stream:
+            async for _ in stream.relay(llm()):
+                world.log.cancel(STREAM, stream.run)
+    assert stopped == ["Cancelled", "upstream"]
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_relaying_task_that_is_cancelled_itself_stays_cancelled(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    begun = asyncio.Event()
+
+    async def silent() -> AsyncIterator[str]:
+        begun.set()
+        await asyncio.Event().wait()
+        yield "never"
+
+    async def job() -> None:
+        async with produce() as stream:
+            async for _ in stream.relay(silent()):
+                raise AssertionError("nothing comes")
+
+    task = asyncio.create_task(job())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert end(world).reason == "error"
+
+
+async def test_what_is_relayed_is_closed_when_a_write_finds_the_run_over(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    class Upstream:
+        """As an LLM library's stream: `close` is a coroutine, and no generator's."""
+
+        closed = 0
+
+        def __aiter__(self) -> Upstream:
+            return self
+
+        async def __anext__(self) -> str:
+            await asyncio.sleep(0)
+            return "token"
+
+        async def close(self) -> None:
+            self.closed += 1
+
+    upstream = Upstream()
+    with pytest.raises(Cancelled):
+        async with produce(min_interval=0) as stream:
+            async for _ in stream.relay(upstream):
+                world.log.cancel(STREAM, stream.run)
+    assert upstream.closed == 1
+
+
+async def test_a_fault_of_on_stop_is_logged(
+    produce: Callable[..., AsyncProducer],
+    world: World,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def on_stop(error: BaseException) -> None:
+        raise RuntimeError("of the callback")
+
+    with caplog.at_level(logging.ERROR, "tailrace"), pytest.raises(Cancelled):
+        async with produce(on_stop=on_stop) as stream:
+            world.log.cancel(STREAM, stream.run)
+            await stream.write("a")
+            await stream.flush()
+    assert "of the callback" in caplog.text
+
+
+# ---- being dropped -------------------------------------------------------------------
+
+
+async def test_a_producer_that_was_dropped_stops(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    stream = await produce(lease=1).open()
+    core = stream._core
+    await stream.write("a")
+    with pytest.warns(ResourceWarning, match="without `end`"):
+        del stream
+        gc.collect()
+    while core.state != "closed":
+        await asyncio.sleep(0.01)
+    assert world.kinds() == ["open", "data"]
+
+
+def test_a_process_that_ends_with_its_runs_open_does_not_hang() -> None:
+    script = """
+import asyncio, time
+from tailrace import AsyncProducer
+from tailrace.adapters.memory import MemoryLog, MemoryState
+from tailrace.log import Log
+from tailrace.transports.in_process import InProcess
+log = Log(MemoryLog(), MemoryState(), lambda: 0, retention=3600, lease=30)
+async def main():
+    global stream
+    stream = await AsyncProducer("s", transport=InProcess(log)).open()
+    await stream.write("a")
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
