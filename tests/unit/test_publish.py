@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -44,7 +45,14 @@ class Api(World):
                 name, self.counted.get(name, 0) + value
             ),
         )
-        return publish.handle(payload)
+        answer = publish.handle(payload)
+        # As Lambda's runtime does it: what UTF-8 cannot carry kills the process.
+        json.dumps(answer, ensure_ascii=False).encode()
+        return answer
+
+    def slices(self, **arguments: Any) -> list[dict[str, Any]]:
+        read = self.call("read", stream=STREAM, **arguments)
+        return [json.loads(text) for text in read["slices"]]
 
     def refusal(self, operation: str | None, **arguments: Any) -> dict[str, Any]:
         answer = self.call(operation, **arguments)
@@ -253,8 +261,15 @@ def test_sizes_over_the_limit_are_too_large(opened: Api) -> None:
 
 def test_half_an_emoji_is_stored_and_read(opened: Api) -> None:
     opened.call("append", **BASE, seq=2, chunks=["\ud83d", "\ude00"])
-    (slice_,) = opened.call("read", stream=STREAM)["slices"]
+    (slice_,) = opened.slices()
     assert slice_["chunks"] == ["\ud83d", "\ude00"]
+
+
+def test_half_an_emoji_does_not_keep_a_run_from_ending(opened: Api) -> None:
+    opened.call("end", **BASE, seq=2, reason="error", message="sorry \ud83d")
+    assert opened.slices()[0]["end"] == {"reason": "error", "message": "sorry ?"}
+    opened.call(None, stream=STREAM, chunks=["a"], end="error", message="\ude00")
+    assert opened.slices()[0]["end"] == {"reason": "error", "message": "?"}
 
 
 def test_read_stops_at_its_limit_and_says_so(opened: Api) -> None:
@@ -262,11 +277,18 @@ def test_read_stops_at_its_limit_and_says_so(opened: Api) -> None:
         opened.call("append", **BASE, seq=seq, chunks=["x" * 27_000])
     first = opened.call("read", stream=STREAM, limit=60_000)
     assert (len(first["slices"]), first["more"], first["from"]) == (2, True, 0)
-    after = first["slices"][-1]["next"] - 1
+    after = json.loads(first["slices"][-1])["next"] - 1
     rest = opened.call("read", stream=STREAM, run=R1, after=after)
     assert (rest["from"], rest["more"], rest["next"]) == (after, False, 7)
     tiny = opened.call("read", stream=STREAM, limit=1)
     assert len(tiny["slices"]) == 1, "always something, or nobody gets on"
+
+
+def test_the_limit_of_read_is_in_bytes(opened: Api) -> None:
+    for seq in range(2, 5):
+        opened.call("append", **BASE, seq=seq, chunks=["あ" * 9_000])
+    read = opened.call("read", stream=STREAM, limit=60_000)
+    assert (len(read["slices"]), read["more"]) == (2, True)
 
 
 def test_an_empty_stream_has_a_tail_of_nothing(api: Api) -> None:

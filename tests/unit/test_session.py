@@ -15,6 +15,7 @@ from tailrace.ports import Push, Subscription
 from tailrace.session import ANSWER_BYTES, MAX_BAD_FRAMES, Session
 from tests.support.worlds import STREAM, World, run_id
 
+UTF8: Any = {"ensure_ascii": False}
 R1, R2 = run_id(1), run_id(2)
 RING = {"current": "k1", "k1": "k1-secret-of-more-than-thirty-two-bytes"}
 ROTATED = {**RING, "current": "k2", "k2": "k2-secret-of-more-than-thirty-two-bytes"}
@@ -221,6 +222,16 @@ def test_a_long_answer_stops_at_its_budget_and_is_asked_on(stage: Stage) -> None
         position = {"run": R1, "after": slices[-1]["next"] - 1}
     assert got == [f"{number:02}" for number in range(20)]
     assert answers == [True, True, False]
+
+
+def test_the_budget_of_an_answer_is_in_bytes(stage: Stage) -> None:
+    stage.log.open(STREAM, "w", R1)
+    for seq in range(2, 14):
+        stage.log.append(STREAM, R1, "w", seq, [json.dumps("あ" * 9_000, **UTF8)])
+    stage.connect()
+    *slices, answer = stage.send(type="subscribe", stream=STREAM, n=1)
+    sent = sum(len(json.dumps(one, **UTF8).encode()) for one in slices)
+    assert (sent <= ANSWER_BYTES, answer["more"]) == (True, True)
 
 
 def test_a_slow_answer_stops_at_its_deadline(stage: Stage) -> None:
@@ -541,7 +552,7 @@ def test_session_and_fanout_together_show_everything_once(stage: Stage) -> None:
     )
     before = len(stage.gateway.sent["c1"])
     changes = [Change(str(one.seq), one) for one in stage.records()]
-    assert fanout.push(changes, stage.clock()) == []
+    assert fanout.push(changes, stage.clock() + 1) == []
     (live,) = map(json.loads, stage.gateway.sent["c1"][before:])
     assert live["chunks"] == ["0", "1", "2"]
     assert "replay" not in live

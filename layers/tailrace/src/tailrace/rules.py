@@ -86,6 +86,9 @@ def end_after(
     tail: Record, reason: EndReason, stamp: Stamp, message: str | None = None
 ) -> Record:
     """Return the `end` of the tail's run."""
+    if message is not None:
+        # UTF-8, and so DynamoDB, cannot carry half an emoji, as cutting leaves it.
+        message = message.encode("utf-8", "replace").decode()
     return _follow(tail, "end", stamp, reason=reason, message=message)
 
 

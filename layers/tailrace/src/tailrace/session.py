@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from . import frames, tokens
+from . import chunks, frames, tokens
 from .errors import (
     Forbidden,
     Invalid,
@@ -293,7 +293,7 @@ class _Answer:
 
     def take(self, frame: str, now: int) -> bool:
         """Whether the frame may still be sent; if not, the answer has stopped."""
-        self._left -= len(frame)
+        self._left -= chunks.size(frame)
         if self._left < 0 or now >= self._deadline:
             self.stopped = True
         return not self.stopped
