@@ -4,6 +4,7 @@ Ctrl-C stops all of it.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -11,11 +12,13 @@ import threading
 import time
 import webbrowser
 
-from demo.local_aws import LocalAwsError
+from demo.local_aws import ROOT, LocalAwsError
 from demo.server import Server, serving
 from demo.stack import local_stack
 
 PORT = 8080
+# For `sam local invoke --env-vars`; README.md says how.
+ENVIRONMENT = ROOT / ".local" / "env.json"
 _NOTABLE_SECONDS = 0.1
 
 
@@ -41,6 +44,7 @@ def main() -> int:
             serving(server, stack) as url,
         ):
             progress.done()
+            ENVIRONMENT.write_text(json.dumps(stack.sam_local_environment(), indent=2))
             logs = stack.aws.log_file.parent
             print(_box(f"Open  {url}", f"Logs  {logs}", "Stop  Ctrl-C"), flush=True)
             if not arguments.no_browser:

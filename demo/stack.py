@@ -97,6 +97,17 @@ class LocalStack:
         log = self.aws.function_log(self.function(name))
         return log.read_text().splitlines() if log.exists() else []
 
+    def sam_local_environment(self) -> dict[str, dict[str, str]]:
+        """Return what `sam local invoke --env-vars` wants to be told, so that it runs
+        a function against this stack's tables."""
+        names: tuple[FunctionName, ...] = ("websocket", "publish", "fanout")
+        return {
+            f"{name.capitalize()}Function": self.lambda_.get_function_configuration(
+                FunctionName=self.function(name)
+            )["Environment"]["Variables"]
+            for name in names
+        }
+
     @functools.cached_property
     def cloudformation(self) -> "CloudFormationClient":
         return self._session.client(
