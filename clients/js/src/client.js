@@ -196,7 +196,9 @@ export class Client {
    * @param {any} event without `now`
    */
   #dispatch(event) {
-    this.#events.push({ ...event, now: this.#clock.now(), random: this.#options.random() });
+    event.now = this.#clock.now();
+    event.random = this.#options.random();
+    this.#events.push(event);
     if (this.#busy) return;
     this.#busy = true;
     try {

@@ -2,27 +2,27 @@
  * One reader's place in the log: which slices it takes, holds and drops, when it must ask,
  * and which ends it concludes (PROTOCOL.md §3.5, rules 1 to 7).
  *
- * Pure: functions from a reader and what came to the reader after it. It knows no
- * connection; `ask.socket` and `ask.n` are kept here only to match an answer to its question.
+ * Pure: it changes the reader that it is given, a draft that `state.js` made for this step,
+ * and answers what the application is told. It knows no connection; `ask.socket` and `ask.n`
+ * are kept here only to match an answer to its question.
  */
 
 /**
  * @typedef {import("./types.js").Cursor} Cursor
  * @typedef {import("./types.js").Slice} Slice
+ * @typedef {import("./types.js").Tail} Tail
  * @typedef {Slice & {via: import("./types.js").Via}} Came
- *
- * @typedef {{socket: number, n: number, cursor: Cursor | null}} Ask
  *
  * @typedef {object} Reader
  * @property {string} stream
  * @property {boolean} follow goes on through later runs
  * @property {string | null} wanted the run asked for by name, until it begins
- * @property {Cursor | null} cursor null until something places it
+ * @property {Cursor | null} cursor null until something places it; replaced, never changed
  * @property {string | null} shown the run begun and not ended
- * @property {Came[]} held slices that lie ahead, by seq
+ * @property {readonly Came[]} held slices that lie ahead, by seq; replaced, never changed
  * @property {number} tail last seq known to exist
  * @property {number | null} gapAt when to ask
- * @property {Ask | null} ask in flight
+ * @property {{socket: number, n: number, cursor: Cursor | null} | null} ask in flight
  * @property {number} tries asks in a row that brought nothing
  * @property {boolean} catching until an answer has told all: what comes is no repair
  * @property {boolean} paused its queue is full: what comes is let go, and asked for later
@@ -33,8 +33,8 @@
 
 /** Milliseconds. */
 export const GAP = 300;
-export const BACKOFF = 500;
-export const BACKOFF_CAP = 30_000;
+const BACKOFF = 500;
+const BACKOFF_CAP = 30_000;
 
 /** Slices of at most 32 KB each: what lies further ahead is asked for when its turn comes. */
 const HELD = 256;
@@ -66,25 +66,24 @@ export const RULES = {
 
 /**
  * @param {{stream: string, after?: Cursor | null, run?: string | null, follow?: boolean}} options
+ * @param {number} now
  * @returns {Reader}
  */
-export function watch({ stream, after = null, run = null, follow = false }) {
-  return {
-    stream,
-    follow,
-    wanted: after ? null : run,
-    cursor: after,
-    shown: after && !after.ended ? after.run : null,
-    held: [],
-    tail: 0,
-    gapAt: null,
-    ask: null,
-    tries: 0,
-    catching: true,
-    paused: false,
-    done: false,
-  };
-}
+export const watch = ({ stream, after = null, run = null, follow = false }, now) => ({
+  stream,
+  follow,
+  wanted: after ? null : run,
+  cursor: after,
+  shown: after && !after.ended ? after.run : null,
+  held: [],
+  tail: 0,
+  gapAt: now,
+  ask: null,
+  tries: 0,
+  catching: true,
+  paused: false,
+  done: false,
+});
 
 /**
  * @param {Reader} reader
@@ -102,12 +101,11 @@ export function position({ cursor, wanted }) {
  */
 function kin({ cursor, wanted }, run) {
   const known = cursor ? cursor.run : wanted;
-  if (known === null) {
-    if (cursor?.start === undefined) return "any";
-    return run < cursor.start ? "earlier" : "start";
-  }
   if (run === known) return "same";
-  return run > known ? "later" : "earlier";
+  const from = known ?? cursor?.start;
+  if (from === undefined || from === null) return "any";
+  if (run < from) return "earlier";
+  return known === null ? "start" : "later";
 }
 
 /**
@@ -116,13 +114,13 @@ function kin({ cursor, wanted }, run) {
  * @param {Slice} slice
  * @returns {keyof typeof RULES.any}
  */
-function place({ cursor, wanted }, slice) {
-  if (!cursor) return slice.open && (wanted === null || wanted === slice.run) ? "opens" : "ahead";
-  const due = cursor.seq + 1;
-  if (slice.next <= due) return "behind";
-  if (slice.seq > due) return "ahead";
-  if (slice.seq < due) return "across";
-  return slice.open ? "opens" : "next";
+function place({ cursor, wanted }, { run, seq, next, open }) {
+  const begins = open && (wanted ?? run) === run ? seq : 0;
+  const due = cursor ? cursor.seq + 1 : begins;
+  if (next <= due) return "behind";
+  if (seq > due) return "ahead";
+  if (seq < due) return "across";
+  return open ? "opens" : "next";
 }
 
 /**
@@ -138,41 +136,34 @@ const fate = (reader, slice) => RULES[kin(reader, slice.run)][place(reader, slic
  * @returns {Came}
  */
 function trim({ open, claim, chunks = [], ...rest }, from) {
-  const head = open || claim ? 1 : 0;
-  return { ...rest, seq: from, chunks: chunks.slice(from - rest.seq - head) };
+  return { ...rest, seq: from, chunks: chunks.slice(from - rest.seq - (open || claim ? 1 : 0)) };
 }
 
 /**
- * @param {Reader} reader a draft
+ * @param {Reader} reader
  * @param {Came} slice that continues the cursor
  * @param {Output[]} out
  */
 function take(reader, slice, out) {
-  const { cursor, wanted } = reader;
-  if (slice.run !== reader.shown) {
+  const { cursor, wanted, shown } = reader;
+  const { run, end } = slice;
+  if (run !== shown) {
     // Another run begins here, so the one that was shown or waited for is over.
-    const over = reader.shown ?? (slice.run === wanted ? null : wanted);
-    if (over !== null) {
-      conclude(reader, over, reader.shown ? "superseded" : "expired", out);
-      if (reader.done) return;
-    }
-    reader.shown = slice.run;
+    if (shown !== null) conclude(reader, shown, "superseded", out);
+    else if (wanted !== null && run !== wanted) conclude(reader, wanted, "expired", out);
+    if (reader.done) return;
   }
-  const due = cursor ? cursor.seq + 1 : slice.seq;
-  const { end } = slice;
+  const due = cursor ? cursor.seq + 1 : 0;
   out.push({ type: "deliver", slice: slice.seq < due ? trim(slice, due) : slice });
   reader.wanted = null;
-  reader.cursor = { run: slice.run, seq: slice.next - 1 };
-  if (end) {
-    reader.shown = null;
-    reader.cursor.ended = true;
-    // A run presumed dead may still be claimed and go on: the reader stays.
-    reader.done = end.reason !== "producer_lost" && !reader.follow;
-  }
+  reader.shown = end ? null : run;
+  reader.cursor = { run, seq: slice.next - 1, ...(end && { ended: true }) };
+  // A run presumed dead may still be claimed and go on: the reader stays.
+  if (end) reader.done = end.reason !== "producer_lost" && !reader.follow;
 }
 
 /**
- * @param {Reader} reader a draft
+ * @param {Reader} reader
  * @param {string} run
  * @param {string} reason
  * @param {Output[]} out
@@ -185,65 +176,48 @@ function conclude(reader, run, reason, out) {
 
 /**
  * Takes from the held slices what has its place now.
- * @param {Reader} reader a draft
+ * @param {Reader} reader
  * @param {Output[]} out
  */
 function release(reader, out) {
   for (let index = 0; index < reader.held.length && !reader.done; ) {
-    const slice = reader.held[index];
+    const slice = reader.held[index++];
     const what = fate(reader, slice);
-    if (what === "hold" || what === "anew") {
-      index++;
-      continue;
-    }
-    reader.held = reader.held.filter((other) => other !== slice);
     if (what === "take") take(reader, slice, out);
+    if (what !== "take" && what !== "drop") continue;
+    reader.held = reader.held.filter((other) => other !== slice);
     index = 0;
   }
-}
-
-/**
- * @param {Reader} reader a draft
- * @param {Came} slice
- */
-function hold(reader, slice) {
-  const known = reader.held.some((h) => h.run === slice.run && h.seq === slice.seq && h.next >= slice.next);
-  if (known) return;
-  reader.held = [...reader.held, slice].sort((a, b) => a.seq - b.seq).slice(0, HELD);
 }
 
 /** @param {Reader} reader */
 const behind = ({ cursor, held, tail }) => held.length > 0 || (cursor !== null && tail > cursor.seq);
 
 /**
- * What a slice changes, live or replayed.
+ * A slice came, live or replayed.
  * @param {Reader} reader
  * @param {Slice} slice
  * @param {number} now
- * @returns {[Reader, Output[]]}
+ * @returns {Output[]}
  */
 export function receive(reader, slice, now) {
-  const tail = Math.max(reader.tail, slice.next - 1);
-  if (reader.paused) return [{ ...reader, tail }, []];
-  const what = fate(reader, slice);
-  if (what === "drop") return [reader, []];
-
   /** @type {Output[]} */
   const out = [];
-  const after = { ...reader };
+  const what = reader.paused ? "drop" : fate(reader, slice);
+  if (what === "drop") return out;
   const came = { ...slice, via: via(reader, slice) };
-  if (what === "anew") after.cursor = null;
-  if (what === "hold" || what === "anew") {
-    hold(after, came);
+  if (what === "take") {
+    take(reader, came, out);
+    release(reader, out);
+    reader.tries = 0;
+    reader.gapAt = null;
   } else {
-    after.tail = tail;
-    take(after, came, out);
-    release(after, out);
+    if (what === "anew") reader.cursor = null;
+    const known = reader.held.some((h) => h.run === slice.run && h.seq === slice.seq && h.next >= slice.next);
+    if (!known) reader.held = [...reader.held, came].sort((a, b) => a.seq - b.seq).slice(0, HELD);
   }
-  const moved = what === "take";
-  if (moved) after.tries = 0;
-  after.gapAt = behind(after) ? (!moved && reader.gapAt) || now + GAP : null;
-  return [after, out];
+  if (behind(reader)) reader.gapAt ??= now + GAP;
+  return out;
 }
 
 /**
@@ -251,61 +225,59 @@ export function receive(reader, slice, now) {
  * @param {Slice} slice
  * @returns {import("./types.js").Via}
  */
-function via(reader, slice) {
-  if (!slice.replay) return "live";
-  return reader.catching ? "replay" : "repair";
+function via({ catching }, { replay }) {
+  if (!replay) return "live";
+  return catching ? "replay" : "repair";
 }
 
 /**
- * What the answer to this reader's ask changes. The slices of the answer came before it, if
- * they came at all.
- * @param {Reader} reader whose `ask` it answers
- * @param {import("./types.js").Tail} answer
+ * The answer to this reader's ask. Its slices came before it, if they came at all.
+ * @param {Reader} reader
+ * @param {Tail} answer
  * @param {number} now
  * @param {number} random
- * @returns {[Reader, Output[]]}
+ * @returns {Output[]}
  */
 export function answered(reader, answer, now, random) {
   /** @type {Output[]} */
   const out = [];
   const asked = reader.ask?.cursor ?? null;
-  /** @type {Reader} */
-  const after = { ...reader, ask: null, gapAt: null };
-  after.tail = Math.max(answer.tail, reader.cursor?.seq ?? 0);
+  reader.ask = reader.gapAt = null;
+  reader.tail = answer.tail;
   // A cursor that has moved since was continued by the log: `from` is old news.
   if (reader.cursor === asked && !reader.paused) {
-    if (asked ? asked.seq !== answer.from : !awaited(reader, answer)) relocate(after, answer, out);
-    else if (asked) confirm(after, asked, answer);
+    if (asked ? asked.seq !== answer.from : !awaited(reader, answer)) relocate(reader, answer, out);
+    else if (asked) confirm(reader, asked, answer);
   }
-  const moved = after.cursor !== asked;
-  after.tries = moved ? 0 : after.tries + 1;
-  after.catching = reader.catching && answer.more;
-  if (after.paused || !(behind(after) || (moved && !after.cursor))) return [after, out];
-  // An answer that brings nothing must not be asked for again at the speed of the network.
-  const pause = after.tries > 0 ? backoff(after.tries, random) : 0;
-  after.gapAt = now + pause + (answer.more ? 0 : GAP);
-  return [after, out];
+  const moved = reader.cursor !== asked;
+  reader.tries = moved ? 0 : reader.tries + 1;
+  reader.catching &&= answer.more;
+  if (behind(reader) || (moved && !reader.cursor)) {
+    // An answer that brings nothing must not be asked for again at the speed of the network.
+    reader.gapAt = now + (moved ? 0 : backoff(reader.tries, random)) + (answer.more ? 0 : GAP);
+  }
+  return out;
 }
 
 /**
  * The log goes on elsewhere than at the cursor, or tells where it begins.
- * @param {Reader} reader a draft
- * @param {import("./types.js").Tail} answer
+ * @param {Reader} reader
+ * @param {Tail} answer
  * @param {Output[]} out
  */
 function relocate(reader, { run, from, tail }, out) {
   // What was shown cannot be continued, not even where its run is served again.
   if (reader.shown) conclude(reader, reader.shown, "expired", out);
-  const start = reader.wanted ?? run ?? "";
-  reader.cursor = run !== null && from === tail ? { run, seq: from, ended: true } : { run: null, seq: from, start };
+  const waits = run !== null && from === tail;
+  reader.cursor = waits ? { run, seq: from, ended: true } : { run: null, seq: from, start: reader.wanted ?? run ?? "" };
   release(reader, out);
 }
 
 /**
  * The log goes on from the cursor.
- * @param {Reader} reader a draft
+ * @param {Reader} reader
  * @param {Cursor} asked
- * @param {import("./types.js").Tail} answer
+ * @param {Tail} answer
  */
 function confirm(reader, asked, { run, tail, active }) {
   // A held slice that disputes this place is of no log.
@@ -324,25 +296,23 @@ function confirm(reader, asked, { run, tail, active }) {
 /**
  * Whether the run that is waited for has not opened yet, as far as the answer knows.
  * @param {Reader} reader
- * @param {import("./types.js").Tail} answer
+ * @param {Tail} answer
  */
 const awaited = ({ wanted }, { run }) => wanted !== null && (run === null || run < wanted);
 
 /**
- * What a tail changes that answers somebody else's question: where it does not agree with
- * the cursor, this reader asks for itself.
+ * The answer to somebody else's question: where it does not agree with the cursor, this
+ * reader asks for itself.
  * @param {Reader} reader
- * @param {import("./types.js").Tail} answer
+ * @param {Tail} answer
  * @param {number} now
- * @returns {Reader}
  */
 export function noted(reader, answer, now) {
-  const { cursor, gapAt, paused } = reader;
+  const { cursor } = reader;
   const { run, tail } = answer;
   // An answer may be older than the cursor; a log begun anew has a later run.
   const agrees = cursor
     ? tail <= cursor.seq && (run === null || (cursor.run !== null && run <= cursor.run))
     : awaited(reader, answer);
-  if (agrees || paused) return reader;
-  return { ...reader, gapAt: gapAt ?? now + GAP };
+  if (!agrees) reader.gapAt ??= now + GAP;
 }

@@ -37,7 +37,10 @@ const KINDS = {
  * @param {Record<string, any>} frame
  * @param {Record<string, string>} shape
  */
-const fits = (frame, shape) => Object.entries(shape).every(([key, kind]) => KINDS[kind](frame[key]));
+function fits(frame, shape) {
+  for (const key in shape) if (!KINDS[shape[key]](frame[key])) return false;
+  return true;
+}
 
 /** @param {any} tail */
 const sane = (tail) =>

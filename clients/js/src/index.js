@@ -1,7 +1,8 @@
 /** Resumable streams of LLM answers: see README.md, and PROTOCOL.md for the wire. */
 export { createClient, Client } from "./client.js";
 export { TailraceError } from "./errors.js";
-export { Reader, textOf } from "./reader.js";
+export { Reader } from "./reader.js";
+export { textOf } from "./text.js";
 
 /**
  * @typedef {import("./types.js").Cursor} Cursor

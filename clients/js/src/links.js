@@ -1,17 +1,17 @@
 /**
- * How connections come and go (PROTOCOL.md §3.1 and §3.5, rules 8 to 10), on the draft of a
- * state. During rotation there are two links, `link` and `next`. What a link does about each
- * cause in each phase is `TABLE`: a phase or a cause without an entry does not compile.
+ * How connections come and go (PROTOCOL.md §3.1 and §3.5, rules 8 to 10). During rotation
+ * there are two, `link` and `next`. What a link does about each cause in each phase is
+ * `TABLE`: a phase or a cause without an entry does not compile.
  */
-import { ANSWER, ask, askDue, isOpen, isWanted, KEYS, leave, patch, put, readersOf, release, sendCancel, sync } from "./asks.js";
+import { ANSWER, ask, askDue, isOpen, isWanted, leave, links, readersOf, release, sendCancel, sync } from "./asks.js";
 import { backoff } from "./cursor.js";
 
 /**
- * @typedef {import("./asks.js").Draft} Draft
- * @typedef {import("./asks.js").Key} Key
+ * @typedef {import("./asks.js").State} State
  * @typedef {import("./asks.js").Link} Link
  * @typedef {"wanted" | "unwanted" | "token" | "tokenless" | "opened" | "synced" | "lost" | "due" | "wake"} Cause
  *   `tokenless`: there is no token to be had now. `wake`: the page or the network came back.
+ * @typedef {(s: State, link: Link) => void} Act
  */
 
 /** Milliseconds. */
@@ -24,29 +24,28 @@ const STEADY = 10_000;
 const HURRY = 1_000;
 const REFUSALS = 3;
 
-/** @type {Link} */
-export const BLANK = {
+/** @returns {Link} */
+export const blank = () => ({
   phase: "idle",
   socket: 0,
   due: null,
   n: 0,
   heard: 0,
-  questions: new Map(),
+  asked: new Map(),
   misses: 0,
   streams: new Map(),
-  leaving: new Map(),
   syncedAt: 0,
   liveAt: Infinity,
   rotateAt: Infinity,
   authAt: Infinity,
   exp: null,
   fresh: false,
-};
+});
 
-/** @type {(d: Draft, key: Key) => void} */
+/** @type {Act} */
 const stay = () => {};
 
-/** @type {Record<Cause, (d: Draft, key: Key) => void>} */
+/** @type {Record<Cause, Act>} */
 const STAY = {
   wanted: stay,
   unwanted: stay,
@@ -59,265 +58,214 @@ const STAY = {
   wake: stay,
 };
 
-/** @typedef {(d: Draft, key: Key) => void} Act */
 /** @type {Record<import("./asks.js").Phase, Record<Cause, Act>>} */
 export const TABLE = {
   idle: { ...STAY, wanted: connect },
   token: { ...STAY, token: open, tokenless: retreat, due: retreat },
   // A socket that nobody wants any more is let open: closing it early is an error in a browser's console.
-  opening: { ...STAY, opened: greet, lost: rejected, due: abandon },
-  syncing: { ...STAY, synced: settle, lost: dropped },
-  live: {
-    wanted: unlinger,
-    unwanted: linger,
-    token: authorize,
-    tokenless: postpone,
-    opened: stay,
-    synced: stay,
-    lost: dropped,
-    due: rest,
-    wake: test,
-  },
+  opening: { ...STAY, opened: greet, lost: rejected, due: rejected },
+  syncing: { ...STAY, synced: settle, lost: retreat },
+  live: { ...STAY, wanted: unlinger, unwanted: linger, token: authorize, tokenless: postpone, lost: retreat, due: rest, wake: test },
   waiting: { ...STAY, wanted: hurry, unwanted: rest, due: connect, wake: hurry },
   closed: { ...STAY, wanted: reopen },
 };
 
 /**
- * @param {Draft} d
- * @param {Key} key
+ * @param {State} s
+ * @param {Link} link
  * @param {Cause} cause
  */
-export function cause(d, key, cause) {
-  const link = d.s[key];
-  if (link) TABLE[link.phase][cause](d, key);
-}
+export const cause = (s, link, cause) => TABLE[link.phase][cause](s, link);
 
-/**
- * @param {Draft} d
- * @param {Key} key
- */
-export function connect(d, key) {
-  const { token, aws, now } = d.s;
+/** @type {Act} */
+export function connect(s, link) {
+  const { token, aws, now } = s;
   const stale = token?.exp && aws && now + aws.offset > token.exp * 1000 - HANDSHAKE;
-  d.s[key] = { ...BLANK, phase: "token", due: now + HANDSHAKE };
-  if (token && !stale) open(d, key);
-  else wantToken(d);
+  Object.assign(link, blank(), { phase: "token", due: now + HANDSHAKE });
+  if (token && !stale) open(s, link);
+  else wantToken(s);
 }
 
-/** @param {Draft} d */
-export function wantToken(d) {
-  if (d.s.asking) return;
-  d.s.asking = true;
-  d.out.push({ type: "token" });
+/** @param {State} s */
+export function wantToken(s) {
+  if (!s.fetching) s.out.push({ type: "token" });
+  s.fetching = true;
 }
 
-/**
- * @param {Draft} d
- * @param {Key} key
- */
-function open(d, key) {
-  const token = /** @type {import("./asks.js").Token} */ (d.s.token);
-  const socket = ++d.s.sockets;
-  const fresh = token.fixed || !token.used;
-  d.s[key] = { ...BLANK, phase: "opening", socket, due: d.s.now + HANDSHAKE, exp: token.exp, fresh };
-  d.s.token = { ...token, used: true };
-  d.s.triedAt = d.s.now;
-  d.out.push({ type: "connect", socket, token: token.value });
+/** @type {Act} */
+function open(s, link) {
+  const { value, exp, fixed, used } = /** @type {import("./asks.js").Token} */ (s.token);
+  const socket = ++s.sockets;
+  Object.assign(link, { phase: "opening", socket, due: s.now + HANDSHAKE, exp, fresh: fixed || !used });
+  s.token = { value, exp, fixed, used: true };
+  s.triedAt = s.now;
+  s.out.push({ type: "connect", socket, token: value });
 }
 
 /**
  * `sync` is the first frame on every new socket.
- * @param {Draft} d
- * @param {Key} key
+ * @type {Act}
  */
-function greet(d, key) {
-  const rotateAt = d.s.now + (100 + 15 * d.random) * MINUTE;
-  patch(d, key, { phase: "syncing", due: null, heard: d.s.now, rotateAt });
-  sync(d, key, key === "link");
-  askDue(d);
+function greet(s, link) {
+  const rotateAt = s.now + (100 + 15 * s.random) * MINUTE;
+  Object.assign(link, { phase: "syncing", due: null, heard: s.now, rotateAt });
+  sync(s, link, link === s.link);
+  askDue(s);
 }
 
 /**
  * The first `synced`: this link carries the client from now on.
- * @param {Draft} d
- * @param {Key} key
+ * @type {Act}
  */
-function settle(d, key) {
-  patch(d, key, { phase: "live", liveAt: d.s.now });
-  if (key === "next") {
-    const { socket } = d.s.link;
-    d.s.link = /** @type {Link} */ (d.s.next);
-    d.s.next = null;
-    d.out.push({ type: "close", socket });
-    release(d, socket, null, () => 0);
+function settle(s, link) {
+  link.phase = "live";
+  link.liveAt = s.now;
+  if (link === s.next) {
+    const { socket } = s.link;
+    s.link = link;
+    s.next = null;
+    s.out.push({ type: "close", socket });
+    release(s, socket, null, () => 0);
   }
-  d.s.refusals = 0;
-  refreshAt(d, d.s.link.exp);
-  for (const id in d.s.cancels) sendCancel(d, id);
-  const { streams } = d.s.link;
-  const wanted = new Set();
-  for (const [id, { stream, ask }] of readersOf(d.s)) {
-    wanted.add(stream);
-    if (!ask && !streams.has(stream)) put(d, id, { gapAt: d.s.now });
-  }
-  for (const stream of streams.keys()) if (!wanted.has(stream)) leave(d, "link", stream);
-  askDue(d);
-  if (!isWanted(d.s)) linger(d);
+  s.refusals = 0;
+  refreshAt(s, link, link.exp);
+  for (const id in s.cancels) sendCancel(s, id);
+  // What began or ended to be watched since the `sync`.
+  for (const [, reader] of readersOf(s)) if (!reader.ask && !link.streams.has(reader.stream)) reader.gapAt = s.now;
+  for (const stream of link.streams.keys()) if (!readersOf(s, stream).length) leave(s, link, stream);
+  askDue(s);
+  if (!isWanted(s)) linger(s, link);
 }
 
 /**
- * The link is given up.
- * @param {Draft} d
- * @param {Key} key
- * @param {boolean} [open] as far as is known
+ * The link is gone, or given up.
+ * @type {Act}
  */
-export function retreat(d, key, open = true) {
-  const { now, next } = d.s;
-  const gone = /** @type {Link} */ (d.s[key]);
-  if (gone.phase === "token") d.s.asking = false;
-  if (gone.socket && open) d.out.push({ type: "close", socket: gone.socket });
-  if (key === "next") {
-    d.s.next = null;
-    patch(d, "link", { rotateAt: now + MINUTE * (0.5 + d.random) });
-  } else if (next) {
-    d.s.link = next;
-    d.s.next = null;
-  } else if (isWanted(d.s)) {
-    if (now - gone.liveAt >= STEADY) d.s.attempt = 0;
-    d.s.link = { ...BLANK, phase: "waiting", due: now + backoff(d.s.attempt++, d.random) };
+export function retreat(s, link) {
+  const { socket, liveAt, phase } = link;
+  if (phase === "token") s.fetching = false;
+  if (socket) s.out.push({ type: "close", socket });
+  if (link === s.next) {
+    s.next = null;
+    s.link.rotateAt = s.now + MINUTE * (0.5 + s.random);
+  } else if (s.next) {
+    s.link = s.next;
+    s.next = null;
   } else {
-    d.s.link = BLANK;
+    Object.assign(link, blank());
+    if (isWanted(s)) {
+      if (s.now - liveAt >= STEADY) s.attempt = 0;
+      link.phase = "waiting";
+      link.due = s.now + backoff(s.attempt++, s.random);
+    }
   }
-  release(d, gone.socket, null, () => 0);
-  askDue(d);
-}
-
-/**
- * @param {Draft} d
- * @param {Key} key
- */
-function dropped(d, key) {
-  retreat(d, key, false);
-}
-
-/**
- * @param {Draft} d
- * @param {Key} key
- */
-function abandon(d, key) {
-  rejected(d, key, true);
+  release(s, socket, null, () => 0);
+  askDue(s);
 }
 
 /**
  * A handshake failed, by the network or by the server: a browser does not say which.
- * @param {Draft} d
- * @param {Key} key
- * @param {boolean} [open]
+ * @type {Act}
  */
-function rejected(d, key, open = false) {
-  const { fresh } = /** @type {Link} */ (d.s[key]);
-  retreat(d, key, open);
-  if (key === "next" || d.s.link.phase !== "waiting") return;
-  patch(d, "link", { fresh });
-  d.out.push({ type: "probe" });
+function rejected(s, link) {
+  const { fresh } = link;
+  retreat(s, link);
+  if (s.link !== link || link.phase !== "waiting") return;
+  link.fresh = fresh;
+  s.out.push({ type: "probe" });
 }
 
-/**
- * @param {Draft} d
- * @param {Key} key
- */
-function hurry(d, key) {
-  const due = Math.max(d.s.now, d.s.triedAt + HURRY);
-  if (due <= d.s.now) connect(d, key);
-  else patch(d, key, { due: Math.min(due, d.s[key]?.due ?? due) });
+/** @type {Act} */
+function hurry(s, link) {
+  const due = s.triedAt + HURRY;
+  if (due <= s.now) connect(s, link);
+  else link.due = Math.min(due, link.due ?? due);
 }
 
-/** @param {Draft} d */
-function reopen(d) {
-  d.s.failure = null;
-  d.s.refusals = d.s.attempt = 0;
-  connect(d, "link");
+/** @type {Act} */
+function reopen(s, link) {
+  s.failure = null;
+  s.refusals = s.attempt = 0;
+  connect(s, link);
 }
 
-/** @param {Draft} d */
-function linger(d) {
-  patch(d, "link", { due: d.s.now + LINGER });
+/** @type {Act} */
+function linger(s, link) {
+  link.due = s.now + LINGER;
 }
 
-/** @param {Draft} d */
-function unlinger(d) {
-  patch(d, "link", { due: null });
+/** @type {Act} */
+function unlinger(_, link) {
+  link.due = null;
 }
 
-/** @param {Draft} d */
-function rest(d) {
-  for (const key of KEYS) {
-    const socket = d.s[key]?.socket;
-    if (socket) d.out.push({ type: "close", socket });
-  }
-  d.s.link = BLANK;
-  d.s.next = null;
+/** @param {State} s */
+function rest(s) {
+  for (const { socket } of links(s)) if (socket) s.out.push({ type: "close", socket });
+  s.link = blank();
+  s.next = null;
 }
 
 /**
  * Does the socket still live?
- * @param {Draft} d
+ * @type {Act}
  */
-function test(d) {
-  const { questions, syncedAt } = d.s.link;
-  if (questions.size === 0 && syncedAt + HURRY <= d.s.now) sync(d, "link", false);
+function test(s, link) {
+  if (link.asked.size === 0 && link.syncedAt + HURRY <= s.now) sync(s, link, false);
 }
 
 /**
- * @param {Draft} d
+ * @param {State} s
  * @param {import("./types.js").Failure} error
  */
-export function fatally(d, error) {
-  rest(d);
-  for (const reader in d.s.readers) d.out.push({ type: "fail", reader, error });
-  for (const id in d.s.cancels) d.out.push({ type: "settle", id, error });
-  d.s = { ...d.s, readers: {}, cancels: {}, token: null, asking: false, failure: error };
-  d.s.link = { ...BLANK, phase: "closed" };
+export function fatally(s, error) {
+  rest(s);
+  for (const reader in s.readers) s.out.push({ type: "fail", reader, error });
+  for (const id in s.cancels) s.out.push({ type: "settle", id, error });
+  s.readers = {};
+  s.cancels = {};
+  s.token = null;
+  s.fetching = false;
+  s.failure = error;
+  s.link.phase = "closed";
 }
 
 /**
  * A token was refused: another one is fetched, but not for ever.
- * @param {Draft} d
+ * @param {State} s
  * @param {import("./types.js").Failure} error
  */
-export function refused(d, error) {
-  d.s.refusals++;
-  const hopeless = d.s.token?.fixed && error.code === "unauthorized";
-  if (hopeless || d.s.refusals >= REFUSALS) fatally(d, error);
-  else forgetToken(d);
+export function refused(s, error) {
+  const hopeless = s.token?.fixed && error.code === "unauthorized";
+  if (++s.refusals >= REFUSALS || hopeless) fatally(s, error);
+  else forgetToken(s);
 }
 
-/** @param {Draft} d */
-export function forgetToken(d) {
-  if (!d.s.token?.fixed) d.s.token = null;
+/** @param {State} s */
+export function forgetToken(s) {
+  if (!s.token?.fixed) s.token = null;
 }
 
 /**
  * Plans the next `auth`, at 80 % of what is left of the token.
- * @param {Draft} d
+ * @param {State} s
+ * @param {Link} link
  * @param {number | null} exp
  */
-export function refreshAt(d, exp) {
-  const { aws, now, token } = d.s;
+export function refreshAt({ now, aws, token }, link, exp) {
   if (exp === null || !aws || token?.fixed) return;
-  patch(d, "link", { exp, authAt: now + 0.8 * Math.max(0, exp * 1000 - now - aws.offset) });
+  link.authAt = now + 0.8 * Math.max(0, exp * 1000 - now - aws.offset);
 }
 
-/** @param {Draft} d */
-function authorize(d) {
-  const { token, link, now } = d.s;
-  if (!token || link.authAt > now) return;
-  d.s.token = { ...token, used: true };
-  ask(d, "link", { type: "auth", token: token.value });
-  patch(d, "link", { authAt: Infinity });
+/** @type {Act} */
+function authorize(s, link) {
+  if (!s.token || link.authAt > s.now) return;
+  s.token.used = true;
+  ask(s, link, { type: "auth", token: s.token.value });
+  link.authAt = Infinity;
 }
 
-/** @param {Draft} d */
-export function postpone(d) {
-  if (isOpen(d.s.link) && d.s.link.authAt <= d.s.now) patch(d, "link", { authAt: d.s.now + ANSWER * (1 + d.random) });
+/** @type {Act} */
+export function postpone(s, link) {
+  if (isOpen(link) && link.authAt <= s.now) link.authAt = s.now + ANSWER * (1 + s.random);
 }

@@ -6,7 +6,7 @@
  * snapshot that changes at most once a frame, however fast chunks come.
  */
 import { createContext, createElement, useContext, useMemo, useSyncExternalStore } from "react";
-import { textOf } from "./reader.js";
+import { textOf } from "./text.js";
 
 /**
  * @typedef {import("./types.js").Json} Json

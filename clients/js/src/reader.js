@@ -6,6 +6,7 @@
  */
 import { errorOf, TailraceError } from "./errors.js";
 import { smoothed } from "./smooth.js";
+import { textOf } from "./text.js";
 
 /**
  * @typedef {import("./types.js").Cursor} Cursor
@@ -51,18 +52,6 @@ const LOW = 250_000;
 
 /** Ends after which only a later run can follow. */
 const isFinal = (/** @type {string} */ reason) => reason !== "producer_lost";
-
-/**
- * The text of a chunk: of a string, or of an object with `delta` or `text`. Else none.
- * @param {Json} chunk
- * @returns {string}
- */
-export function textOf(chunk) {
-  if (typeof chunk === "string") return chunk;
-  if (chunk === null || typeof chunk !== "object" || Array.isArray(chunk)) return "";
-  const text = chunk.delta ?? chunk.text;
-  return typeof text === "string" ? text : "";
-}
 
 /**
  * One reader of one stream. To read it is to watch; to leave the loop is to stop watching,
@@ -355,10 +344,10 @@ class Tap {
  * @param {number} received
  * @returns {Iterator<StreamEvent>}
  */
-function* expand({ run, seq, at, via, open, claim, chunks = [], end }, received) {
-  const told = { run, at, via, received, shown: 0 };
-  if (open) yield { type: "open", ...open, ...told, seq: seq++ };
-  if (claim) yield { type: "claim", ...claim, ...told, seq: seq++ };
-  for (const chunk of chunks) yield { type: "chunk", chunk, ...told, seq: seq++ };
-  if (end) yield { type: "end", ...end, ...told, seq };
+function* expand({ run, seq, at, via, open, claim, chunks, end }, received) {
+  const shown = 0;
+  if (open) yield { type: "open", ...open, run, seq: seq++, at, via, received, shown };
+  if (claim) yield { type: "claim", ...claim, run, seq: seq++, at, via, received, shown };
+  if (chunks) for (const chunk of chunks) yield { type: "chunk", chunk, run, seq: seq++, at, via, received, shown };
+  if (end) yield { type: "end", ...end, run, seq, at, via, received, shown };
 }

@@ -3,21 +3,20 @@
  *
  * It has no clock, no randomness and no sockets: an event carries `now` (milliseconds of any
  * clock that never goes back) and, where delays are drawn, `random`; `deadline` says when the
- * next `tick` is due; commands are carried out by `client.js`. `links.js` knows connections,
- * `asks.js` what was asked on them, `cursor.js` each reader's place in the log; here is what
- * each event and each server frame means.
+ * next `tick` is due; commands are carried out by `client.js`. A step works on a draft of the
+ * state, `s`, that nobody else has. `links.js` knows connections, `asks.js` what was asked on
+ * them, `cursor.js` each reader's place in the log; here is what each event and each server
+ * frame means.
  */
-import { ANSWER, askDue, isOpen, KEYS, leave, patch, put, readersOf, release, sendCancel, strike, sync } from "./asks.js";
+import { ANSWER, askDue, isOpen, isWanted, leave, links, readersOf, release, sendCancel, sync } from "./asks.js";
 import { answered, backoff, noted, receive, watch } from "./cursor.js";
 import { MAX_STREAMS } from "./frames.js";
-import { BLANK, cause, connect, fatally, forgetToken, postpone, refreshAt, refused, retreat, wantToken } from "./links.js";
+import { blank, cause, connect, fatally, forgetToken, postpone, refreshAt, refused, retreat, wantToken } from "./links.js";
 
 export { TABLE } from "./links.js";
 
 /**
  * @typedef {import("./asks.js").State} State
- * @typedef {import("./asks.js").Draft} Draft
- * @typedef {import("./asks.js").Key} Key
  * @typedef {import("./asks.js").Link} Link
  * @typedef {import("./asks.js").Command} Command
  * @typedef {import("./types.js").Failure} Failure
@@ -44,13 +43,15 @@ const MISSES = 3;
 /** @returns {State} */
 export const initial = () => ({
   now: 0,
-  link: BLANK,
+  random: 0,
+  out: [],
+  link: blank(),
   next: null,
   sockets: 0,
   readers: {},
   cancels: {},
   token: null,
-  asking: false,
+  fetching: false,
   attempt: 0,
   triedAt: -Infinity,
   refusals: 0,
@@ -61,47 +62,54 @@ export const initial = () => ({
 });
 
 /**
+ * @template {Link | null} T
+ * @param {T} link
+ * @returns {T}
+ */
+const draft = (link) => link && { ...link, asked: new Map(link.asked), streams: new Map(link.streams) };
+
+/**
  * @param {State} state
  * @param {Event} event
  * @returns {{state: State, commands: Command[]}}
  */
 export function step(state, event) {
-  /** @type {Draft} */
-  const d = { s: { ...state, now: Math.max(state.now, event.now) }, out: [], random: event.random ?? 0.5 };
-  /** @type {(d: Draft, event: any) => void} */ (EVENTS[event.type])(d, event);
-  return { state: d.s, commands: d.out };
+  const s = { ...state, now: Math.max(state.now, event.now), random: event.random ?? 0.5 };
+  s.out = [];
+  s.link = draft(s.link);
+  s.next = draft(s.next);
+  s.cancels = { ...s.cancels };
+  s.readers = {};
+  for (const id in state.readers) s.readers[id] = { ...state.readers[id] };
+  /** @type {(s: State, event: any) => void} */ (EVENTS[event.type])(s, event);
+  return { state: s, commands: s.out };
 }
 
 /**
  * When the next `tick` is due, or Infinity.
- * @param {State} state
+ * @param {State} s
  * @returns {number}
  */
-export function deadline(state) {
-  const { link, next, readers, cancels, asking } = state;
-  const at = [];
-  for (const one of [link, next]) {
-    if (!one) continue;
-    if (one.due !== null) at.push(one.due);
-    for (const { due } of one.questions.values()) at.push(due);
+export function deadline(s) {
+  const { link, next, readers, cancels } = s;
+  let at = Infinity;
+  for (const { due, asked } of links(s)) {
+    at = Math.min(at, due ?? at);
+    for (const question of asked.values()) at = Math.min(at, question.due);
   }
-  for (const id in cancels) at.push(cancels[id].due);
+  for (const id in cancels) at = Math.min(at, cancels[id].due);
   if (isOpen(link)) {
     for (const id in readers) {
       const { gapAt, ask, paused } = readers[id];
-      if (gapAt !== null && !ask && !paused) at.push(gapAt);
+      if (!ask && !paused) at = Math.min(at, gapAt ?? at);
     }
   }
-  if (link.phase === "live") {
-    at.push(syncAt(state));
-    if (!next) at.push(link.rotateAt);
-    if (!asking) at.push(link.authAt);
-  }
-  return Math.min(...at);
+  if (link.phase !== "live") return at;
+  return Math.min(at, syncAt(s), next ? at : link.rotateAt, s.fetching ? at : link.authAt);
 }
 
 /**
- * @param {State} state
+ * @param {State} s
  * @returns {import("./types.js").Status}
  */
 export function status({ link: { phase }, readers, online, attempt }) {
@@ -111,321 +119,316 @@ export function status({ link: { phase }, readers, online, attempt }) {
   return phase === "live" ? "live" : "connecting";
 }
 
-/** @param {State} state */
+/** @param {State} s */
 function syncAt({ link, readers, visible }) {
-  const all = Object.values(readers);
-  if (!all.length) return Infinity;
-  // A run is awaited by whoever looks at the page; a hidden page asks when it comes back.
-  return link.syncedAt + (visible || all.some((r) => r.shown) ? SYNC : IDLE_SYNC);
+  let every = Infinity;
+  for (const id in readers) {
+    // A run is awaited by whoever looks at the page; a hidden page asks when it comes back.
+    if (visible || readers[id].shown) return link.syncedAt + SYNC;
+    every = IDLE_SYNC;
+  }
+  return link.syncedAt + every;
 }
 
-/** @type {Record<Event["type"], (d: Draft, event: any) => void>} */
+/** @type {Record<Event["type"], (s: State, event: any) => void>} */
 const EVENTS = {
-  watch(d, { reader, ...options }) {
-    const names = new Set(readersOf(d.s).map(([, r]) => r.stream)).add(options.stream);
-    let error = d.s.failure?.code === "closed" ? d.s.failure : null;
-    if (names.size > MAX_STREAMS) error = { code: "too_many", message: `at most ${MAX_STREAMS} streams a client` };
+  watch(s, { reader, ...options }) {
+    const names = new Set(Object.values(s.readers).map((r) => r.stream)).add(options.stream);
+    const error = names.size > MAX_STREAMS ? { code: "too_many", message: `at most ${MAX_STREAMS} streams` } : closed(s);
     if (error) {
-      d.out.push({ type: "fail", reader, error });
+      s.out.push({ type: "fail", reader, error });
       return;
     }
-    put(d, reader, { ...watch(options), gapAt: d.s.now });
-    cause(d, "link", "wanted");
-    askDue(d);
+    s.readers[reader] = watch(options, s.now);
+    cause(s, s.link, "wanted");
+    askDue(s);
   },
-  unwatch: (d, { reader }) => forget(d, reader),
-  pause(d, { reader }) {
-    if (d.s.readers[reader]) put(d, reader, { paused: true, held: [] });
+  unwatch: (s, { reader }) => forget(s, reader),
+  pause(s, { reader }) {
+    if (s.readers[reader]) Object.assign(s.readers[reader], { paused: true, held: [] });
   },
-  resume(d, { reader }) {
-    if (d.s.readers[reader]) put(d, reader, { paused: false, catching: true, gapAt: d.s.now });
-    askDue(d);
+  resume(s, { reader }) {
+    if (s.readers[reader]) Object.assign(s.readers[reader], { paused: false, catching: true, gapAt: s.now });
+    askDue(s);
   },
-  cancel(d, { id, stream, run }) {
-    if (d.s.failure?.code === "closed") {
-      d.out.push({ type: "settle", id, error: d.s.failure });
-      return;
-    }
-    d.s.cancels = { ...d.s.cancels, [id]: { stream, run, due: d.s.now + CANCEL } };
-    if (d.s.link.phase === "live") sendCancel(d, id);
-    cause(d, "link", "wanted");
+  cancel(s, { id, stream, run }) {
+    s.cancels[id] = { stream, run, due: s.now + CANCEL };
+    const error = closed(s);
+    if (error) return settle(s, id, { error });
+    if (s.link.phase === "live") sendCancel(s, id);
+    cause(s, s.link, "wanted");
   },
-  token(d, { token, exp = null, fixed = false }) {
-    d.s.asking = false;
-    d.s.token = { value: token, exp, fixed, used: false };
-    for (const key of KEYS) cause(d, key, "token");
+  token(s, { token, exp = null, fixed = false }) {
+    s.fetching = false;
+    s.token = { value: token, exp, fixed, used: false };
+    for (const link of links(s)) cause(s, link, "token");
   },
-  tokenless(d, { fatal, message }) {
-    if (fatal && d.s.asking) fatally(d, { code: "unauthorized", message });
-    d.s.asking = false;
-    for (const key of KEYS) cause(d, key, "tokenless");
+  tokenless(s, { fatal, message }) {
+    if (fatal && s.fetching) fatally(s, { code: "unauthorized", message });
+    s.fetching = false;
+    for (const link of links(s)) cause(s, link, "tokenless");
   },
-  opened: (d, { socket }) => on(d, socket, (key) => cause(d, key, "opened")),
-  lost: (d, { socket }) => on(d, socket, (key) => cause(d, key, "lost")),
-  frame: (d, { socket, frame }) =>
-    on(d, socket, (key) => {
-      if (!isOpen(d.s[key])) return;
-      patch(d, key, { heard: d.s.now });
-      FRAMES[/** @type {keyof typeof FRAMES} */ (frame.type)](d, key, frame);
+  opened: (s, { socket }) => on(s, socket, (link) => cause(s, link, "opened")),
+  lost(s, { socket }) {
+    on(s, socket, (link) => cause(s, link, "lost"));
+    // What is lost needs no closing.
+    s.out = s.out.filter((command) => command.type !== "close" || command.socket !== socket);
+  },
+  frame: (s, { socket, frame }) =>
+    on(s, socket, (link) => {
+      if (!isOpen(link)) return;
+      link.heard = s.now;
+      FRAMES[/** @type {keyof typeof FRAMES} */ (frame.type)](s, link, frame);
     }),
-  probed(d, { reachable }) {
-    const { phase, fresh } = d.s.link;
+  probed(s, { reachable }) {
     // Only where the server was there, and refused, does a failed handshake tell of the token.
-    if (!reachable || phase !== "waiting") return;
-    if (fresh) refused(d, { code: "refused", message: "the handshake was refused" });
-    else forgetToken(d);
+    if (!reachable || s.link.phase !== "waiting") return;
+    if (s.link.fresh) refused(s, { code: "refused", message: "the handshake was refused" });
+    else forgetToken(s);
   },
-  online(d) {
-    d.s.online = true;
-    cause(d, "link", "wake");
+  online(s) {
+    s.online = true;
+    cause(s, s.link, "wake");
   },
-  offline(d) {
-    d.s.online = false;
+  offline(s) {
+    s.online = false;
   },
-  visible(d) {
-    d.s.visible = true;
-    cause(d, "link", "wake");
+  visible(s) {
+    s.visible = true;
+    cause(s, s.link, "wake");
   },
-  hidden(d) {
-    d.s.visible = false;
+  hidden(s) {
+    s.visible = false;
   },
-  tick(d) {
-    const { now } = d.s;
-    for (const key of KEYS) {
-      if ((d.s[key]?.due ?? Infinity) <= now) cause(d, key, "due");
-      overdue(d, key);
+  tick(s) {
+    const { now } = s;
+    for (const link of links(s)) {
+      if (link.due !== null && link.due <= now) cause(s, link, "due");
+      overdue(s, link);
     }
-    for (const id in d.s.cancels) {
-      if (d.s.cancels[id].due <= now) settle(d, id, { error: { code: "unavailable", retryable: true } });
+    for (const id in s.cancels) {
+      if (s.cancels[id].due <= now) settle(s, id, { error: { code: "unavailable", retryable: true } });
     }
-    if (d.s.link.phase === "live") {
-      if (d.s.link.authAt <= now) wantToken(d);
-      if (d.s.link.rotateAt <= now && !d.s.next) connect(d, "next");
-      if (syncAt(d.s) <= now) sync(d, "link", false);
+    const { link } = s;
+    if (link.phase === "live") {
+      if (link.authAt <= now) wantToken(s);
+      if (link.rotateAt <= now && !s.next) connect(s, (s.next = blank()));
+      if (syncAt(s) <= now) sync(s, link, false);
     }
-    askDue(d);
+    askDue(s);
   },
-  close: (d) => fatally(d, { code: "closed", message: "the client was closed" }),
+  close: (s) => fatally(s, { code: "closed", message: "the client was closed" }),
 };
 
-/** @type {Record<import("./types.js").ServerFrame["type"], (d: Draft, key: Key, frame: any) => void>} */
+/** @type {Record<import("./types.js").ServerFrame["type"], (s: State, link: Link, frame: any) => void>} */
 const FRAMES = {
-  slice(d, key, slice) {
-    const readers = readersOf(d.s, slice.stream);
-    if (!readers.length) leave(d, key, slice.stream);
-    if (slice.replay) extend(d, key, slice.stream);
-    for (const [id, reader] of readers) commit(d, id, receive(reader, slice, d.s.now));
+  slice(s, link, slice) {
+    const readers = readersOf(s, slice.stream);
+    if (!readers.length) leave(s, link, slice.stream);
+    if (slice.replay) {
+      // While slices of an answer come, the answer is on its way.
+      delay(link, s.now + ANSWER, ({ type, stream }) => type === "sync" || (type === "subscribe" && stream === slice.stream));
+    }
+    for (const [id, reader] of readers) tell(s, id, receive(reader, slice, s.now));
   },
-  subscribed(d, key, answer) {
-    strike(d, key, answer.n);
-    take(d, key, answer.stream, answer.n, answer);
-    askDue(d);
+  subscribed(s, link, { stream, n, ...tail }) {
+    strike(link, n);
+    take(s, link, stream, n, tail);
+    askDue(s);
   },
-  synced(d, key, { n, time, tails }) {
-    const question = strike(d, key, n);
-    if (question) measure(d, question.at, time);
-    const { socket } = /** @type {Link} */ (d.s[key]);
+  synced(s, link, { n, time, tails }) {
+    const question = strike(link, n);
+    if (question) measure(s, question.at, time);
     for (const [stream, tail] of Object.entries(tails)) {
-      if ("error" in tail) trouble(d, stream, tail.error, n);
-      else take(d, key, stream, n, tail);
+      if (tail.error) trouble(s, stream, tail.error, n);
+      else take(s, link, stream, n, tail);
     }
     // A stream that the answer passed over.
-    release(d, socket, n, (reader) => backoff(reader.tries, d.random));
-    cause(d, key, "synced");
-    askDue(d);
+    release(s, link.socket, n, (reader) => backoff(reader.tries, s.random));
+    cause(s, link, "synced");
+    askDue(s);
   },
-  unsubscribed(d, key, { stream, n, reason }) {
-    strike(d, key, n);
-    const link = /** @type {Link} */ (d.s[key]);
-    if (link.leaving.get(stream) === n) drop(d, key, "leaving", stream);
-    if (reason === "forbidden") trouble(d, stream, { code: "forbidden", message: "no longer granted" });
-    if (n !== undefined && n < (link.streams.get(stream) ?? 0)) return;
-    for (const [id] of readersOf(d.s, stream)) put(d, id, { ask: null, gapAt: d.s.now });
-    askDue(d);
+  unsubscribed(s, link, { stream, n, reason }) {
+    strike(link, n);
+    if (reason === "forbidden") trouble(s, stream, { code: reason, message: "no longer granted" });
+    // An unsubscribe of before the last subscribe took nothing away.
+    if (n < (link.streams.get(stream) ?? 0)) return;
+    for (const [, reader] of readersOf(s, stream)) Object.assign(reader, { ask: null, gapAt: s.now });
+    askDue(s);
   },
-  cancelled(d, key, { n, reason = null }) {
-    const id = strike(d, key, n)?.cancel;
-    if (id !== undefined) settle(d, id, { reason });
+  cancelled(s, link, { n, reason }) {
+    const { id } = strike(link, n) ?? {};
+    if (id) settle(s, id, { reason });
   },
-  authorized(d, key, { n, expires_at }) {
-    strike(d, key, n);
-    d.s.refusals = 0;
-    refreshAt(d, expires_at);
-    sync(d, key, false);
+  authorized(s, link, { n, expires_at }) {
+    strike(link, n);
+    s.refusals = 0;
+    refreshAt(s, link, expires_at);
+    sync(s, link, false);
   },
-  error(d, key, { type, stream, n, ...error }) {
-    const question = strike(d, key, n);
-    const { socket } = /** @type {Link} */ (d.s[key]);
+  error(s, link, { type, stream, n, ...error }) {
+    const question = strike(link, n);
+    const { code, retryable } = error;
     if (question?.type === "auth") {
-      forgetToken(d);
-      if (key === "link" && ++d.s.refusals < MISSES) {
-        patch(d, key, { authAt: d.s.now });
-        postpone(d);
-      }
-    } else if (error.code === "unauthorized") {
-      retreat(d, key);
-      refused(d, error);
-    } else if (error.code === "unknown_connection") {
-      retreat(d, key);
-    } else if (question?.type === "unsubscribe") {
-      drop(d, key, "leaving", question.stream);
-    } else if (question?.cancel !== undefined) {
-      settle(d, question.cancel, { error });
+      // The old token may still be good: it is the server that closes.
+      forgetToken(s);
+      if (++s.refusals >= MISSES) return;
+      link.authAt = s.now;
+      postpone(s, link);
+    } else if (code === "unauthorized") {
+      retreat(s, link);
+      refused(s, error);
+    } else if (code === "unknown_connection" || (retryable && link.phase === "syncing" && question?.type === "sync")) {
+      retreat(s, link);
+    } else if (question?.id) {
+      settle(s, question.id, { error });
     } else if (question?.type === "sync") {
-      if (error.retryable && d.s[key]?.phase === "syncing") retreat(d, key);
-      else for (const [, r] of readersOf(d.s)) if (r.ask?.n === n && r.ask?.socket === socket) trouble(d, r.stream, error, n);
-    } else if (stream !== undefined || question?.stream !== undefined) {
-      trouble(d, stream ?? question?.stream ?? "", error, n);
+      for (const name of Object.keys(question.streams)) trouble(s, name, error, n);
+    } else if (question?.type !== "unsubscribe") {
+      trouble(s, stream ?? question?.stream, error, n);
     }
   },
-  gateway(d, key) {
+  gateway(s, link) {
     // It does not say which frame it is about: all are asked again, soon, not all at once.
-    const { questions } = /** @type {Link} */ (d.s[key]);
-    const soon = d.s.now + ANSWER * (0.1 + 0.2 * d.random);
-    patch(d, key, { questions: new Map([...questions].map(([n, q]) => [n, { ...q, due: Math.min(q.due, soon) }])) });
+    const soon = s.now + ANSWER * (0.1 + 0.2 * s.random);
+    delay(link, soon, ({ due }) => due > soon);
   },
 };
 
+/** @param {State} s */
+const closed = ({ failure }) => (failure?.code === "closed" ? failure : null);
+
 /**
- * @param {Draft} d
+ * @param {State} s
  * @param {number} socket
- * @param {(key: Key) => void} act
+ * @param {(link: Link) => void} act
  */
-function on(d, socket, act) {
-  for (const key of KEYS) if (d.s[key]?.socket === socket) return act(key);
+function on(s, socket, act) {
+  for (const link of links(s)) if (link.socket === socket) act(link);
+}
+
+/**
+ * Takes a question off the list: it is answered.
+ * @param {Link} link
+ * @param {number} n
+ */
+function strike(link, n) {
+  const question = link.asked.get(n);
+  link.asked.delete(n);
+  link.misses = 0;
+  return question;
+}
+
+/**
+ * @param {Link} link
+ * @param {number} due
+ * @param {(question: any) => boolean} which
+ */
+function delay(link, due, which) {
+  for (const [n, question] of link.asked) if (which(question)) link.asked.set(n, { ...question, due });
 }
 
 /**
  * Gives each reader of a stream a tail, as the answer to its ask or to somebody else's.
- * @param {Draft} d
- * @param {Key} key
+ * @param {State} s
+ * @param {Link} link
  * @param {string} stream
  * @param {number} n
  * @param {import("./types.js").Tail} tail
  */
-function take(d, key, stream, n, tail) {
-  const readers = readersOf(d.s, stream);
-  const { socket } = /** @type {Link} */ (d.s[key]);
-  if (!readers.length) leave(d, key, stream);
+function take(s, link, stream, n, tail) {
+  const readers = readersOf(s, stream);
+  if (!readers.length) leave(s, link, stream);
   for (const [id, reader] of readers) {
-    const mine = reader.ask?.n === n && reader.ask.socket === socket;
-    if (mine) commit(d, id, answered(reader, tail, d.s.now, d.random));
-    else put(d, id, noted(reader, tail, d.s.now));
+    const mine = reader.ask?.n === n && reader.ask.socket === link.socket;
+    if (mine) tell(s, id, answered(reader, tail, s.now, s.random));
+    else noted(reader, tail, s.now);
   }
 }
 
 /**
- * @param {Draft} d
+ * @param {State} s
  * @param {string} id
- * @param {[import("./cursor.js").Reader, import("./cursor.js").Output[]]} result
+ * @param {import("./cursor.js").Output[]} outputs
  */
-function commit(d, id, [reader, outputs]) {
-  if (reader !== d.s.readers[id]) put(d, id, reader);
-  for (const output of outputs) d.out.push({ reader: id, ...output });
-  if (reader.done) forget(d, id);
+function tell(s, id, outputs) {
+  for (const output of outputs) s.out.push({ reader: id, ...output });
+  if (s.readers[id].done) forget(s, id);
 }
 
 /**
- * @param {Draft} d
+ * @param {State} s
  * @param {string} id
  */
-function forget(d, id) {
-  const { [id]: gone, ...readers } = d.s.readers;
-  if (!gone) return;
-  d.s.readers = readers;
-  if (!readersOf(d.s, gone.stream).length) {
-    for (const key of KEYS) if (d.s[key]?.streams.has(gone.stream)) leave(d, key, gone.stream);
+function forget(s, id) {
+  const { stream } = s.readers[id] ?? {};
+  if (!stream) return;
+  delete s.readers[id];
+  if (!readersOf(s, stream).length) {
+    for (const link of links(s)) if (link.streams.has(stream)) leave(s, link, stream);
   }
-  if (!Object.keys(readers).length && !Object.keys(d.s.cancels).length) cause(d, "link", "unwanted");
+  if (!isWanted(s)) cause(s, s.link, "unwanted");
 }
 
 /**
  * An error about a stream: its readers ask again later, or end.
- * @param {Draft} d
+ * @param {State} s
  * @param {string} stream
  * @param {Failure} error
  * @param {number} [n] of the question
  */
-function trouble(d, stream, error, n) {
-  if (!error.retryable) for (const key of KEYS) drop(d, key, "streams", stream);
-  for (const [id, reader] of readersOf(d.s, stream)) {
+function trouble(s, stream, error, n) {
+  if (!error.retryable) for (const { streams } of links(s)) streams.delete(stream);
+  for (const [id, reader] of readersOf(s, stream)) {
     if (!error.retryable) {
-      d.out.push({ type: "fail", reader: id, error });
-      forget(d, id);
+      s.out.push({ type: "fail", reader: id, error });
+      forget(s, id);
     } else if (reader.ask?.n === n) {
-      const tries = reader.tries + 1;
-      put(d, id, { ask: null, tries, gapAt: d.s.now + backoff(tries, d.random) });
+      reader.ask = null;
+      reader.gapAt = s.now + backoff(++reader.tries, s.random);
     }
   }
 }
 
 /**
- * @param {Draft} d
+ * @param {State} s
  * @param {string} id
  * @param {{reason?: string | null, error?: Failure}} outcome
  */
-function settle(d, id, outcome) {
-  const { [id]: gone, ...cancels } = d.s.cancels;
-  if (!gone) return;
-  d.s.cancels = cancels;
-  d.out.push({ type: "settle", id, ...outcome });
-  if (!Object.keys(d.s.readers).length && !Object.keys(cancels).length) cause(d, "link", "unwanted");
-}
-
-/**
- * While slices of an answer come, the answer is on its way.
- * @param {Draft} d
- * @param {Key} key
- * @param {string} stream
- */
-function extend(d, key, stream) {
-  const { questions } = /** @type {Link} */ (d.s[key]);
-  const due = d.s.now + ANSWER;
-  const serves = (/** @type {import("./asks.js").Question} */ q) =>
-    q.type === "sync" || (q.type === "subscribe" && q.stream === stream);
-  patch(d, key, { questions: new Map([...questions].map(([n, q]) => [n, serves(q) ? { ...q, due } : q])) });
+function settle(s, id, outcome) {
+  if (!s.cancels[id]) return;
+  delete s.cancels[id];
+  s.out.push({ type: "settle", id, ...outcome });
+  if (!isWanted(s)) cause(s, s.link, "unwanted");
 }
 
 /**
  * Gives up on questions whose time is over: on the whole link, if it is silent.
- * @param {Draft} d
- * @param {Key} key
+ * @param {State} s
+ * @param {Link} link
  */
-function overdue(d, key) {
-  const link = d.s[key];
-  if (!link || !isOpen(link)) return;
-  for (const [n, { due, at, type, stream, cancel }] of link.questions) {
-    if (due > d.s.now) continue;
-    const { misses, heard } = /** @type {Link} */ (d.s[key]);
-    if (heard <= at || misses + 1 >= MISSES) return retreat(d, key);
-    strike(d, key, n, misses + 1);
-    release(d, link.socket, n, () => 0);
-    if (type === "sync") sync(d, key, false);
-    if (type === "auth" && key === "link") patch(d, key, { authAt: d.s.now });
-    if (cancel !== undefined && d.s.cancels[cancel]) sendCancel(d, cancel);
-    if (type === "unsubscribe") drop(d, key, "leaving", stream);
+function overdue(s, link) {
+  for (const [n, { due, at, type, id }] of [...link.asked]) {
+    if (due > s.now || !isOpen(link)) continue;
+    const misses = link.misses + 1;
+    if (link.heard <= at || misses >= MISSES) return retreat(s, link);
+    strike(link, n);
+    link.misses = misses;
+    release(s, link.socket, n, () => 0);
+    if (type === "sync") sync(s, link, false);
+    if (type === "auth") link.authAt = s.now;
+    if (id && s.cancels[id]) sendCancel(s, id);
   }
 }
 
 /**
- * @param {Draft} d
- * @param {Key} key
- * @param {"streams" | "leaving"} what
- * @param {string} [stream]
- */
-function drop(d, key, what, stream = "") {
-  const names = new Map(d.s[key]?.[what]);
-  if (names.delete(stream)) patch(d, key, { [what]: names });
-}
-
-/**
- * Learns AWS time from an answer, best from the quickest; a good sample ages slowly.
- * @param {Draft} d
+ * Learns AWS time from an answer: the quickest is the best, until one contradicts it.
+ * @param {State} s
  * @param {number} askedAt
  * @param {number} time
  */
-function measure(d, askedAt, time) {
-  const trip = d.s.now - askedAt;
-  const best = d.s.aws ? d.s.aws.trip * 1.1 + 1 : Infinity;
-  d.s.aws = trip <= best ? { trip, offset: time - (askedAt + d.s.now) / 2 } : { offset: d.s.aws?.offset ?? 0, trip: best };
+function measure(s, askedAt, time) {
+  const trip = s.now - askedAt;
+  const offset = time - (askedAt + s.now) / 2;
+  if (!s.aws || trip <= s.aws.trip || Math.abs(offset - s.aws.offset) > trip) s.aws = { trip, offset };
 }

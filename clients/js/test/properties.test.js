@@ -8,7 +8,10 @@ import fc from "fast-check";
 import { CALM, runId } from "./support/server.js";
 import { World } from "./support/world.js";
 
+/** The mutation test asks for few runs, always the same, without shrinking. */
 const RUNS = Number(process.env.TAILRACE_RUNS ?? 400);
+const SEED = process.env.TAILRACE_SEED;
+const HOW = { includeErrorInReport: true, ...(SEED && { seed: Number(SEED), endOnFailure: true }) };
 const STREAM = "chat:42";
 const FAULTS = { lose: 0.08, repeat: 0.1, delay: 60, gone: 0.02, sideBySide: 40, failedPost: 0.02 };
 
@@ -110,7 +113,7 @@ test("a reader's events are a prefix of the log, and the whole of it at rest", (
     fc.property(fc.nat(), fc.boolean(), fc.boolean(), story(writing, happening), (seed, follow, after, steps) => {
       live(seed, steps, { follow, after });
     }),
-    { numRuns: RUNS, includeErrorInReport: true },
+    { ...HOW, numRuns: RUNS },
   );
 });
 
@@ -119,7 +122,7 @@ test("a log that is expired, deleted or made anew leaves no splice and no hole",
     fc.property(fc.nat(), fc.boolean(), story(writing, happening, rewriting), (seed, follow, steps) => {
       live(seed, steps, { follow, rewritten: true });
     }),
-    { numRuns: RUNS, includeErrorInReport: true },
+    { ...HOW, numRuns: RUNS },
   );
 });
 
@@ -133,6 +136,6 @@ test("at rest nothing is asked but the sync that is due", () => {
       assert.ok(later.every((frame) => frame.type === "sync"), JSON.stringify(later));
       assert.ok(later.length <= 11, `${later.length} syncs in 250 s`);
     }),
-    { numRuns: RUNS / 4, includeErrorInReport: true },
+    { ...HOW, numRuns: RUNS / 4 },
   );
 });

@@ -1,8 +1,10 @@
 /** Drives the pure machine through the scenarios of tests/conformance (format: its README). */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
-import { decode } from "../../src/frames.js";
-import { deadline, initial, status, step } from "../../src/state.js";
+
+const source = new URL(process.env.TAILRACE_SRC ?? "../../src/", import.meta.url);
+const { decode } = await import(new URL("frames.js", source));
+const { deadline, initial, status, step } = await import(new URL("state.js", source));
 
 const FOLDER = new URL("../../../../tests/conformance/", import.meta.url);
 
@@ -84,7 +86,7 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
           commands.push({ connect: command.socket, token: command.token });
           break;
         case "send":
-          commands.push({ send: command.frame, socket: command.socket });
+          commands.push({ send: JSON.parse(JSON.stringify(command.frame)), socket: command.socket });
           break;
         case "close":
           commands.push({ close: command.socket });
