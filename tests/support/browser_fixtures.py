@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,9 @@ from demo.local_aws import ROOT
 from demo.server import Server, serving
 from demo.stack import LocalStack
 from tests.support.browser import Visitor
+from tests.support.deployed import Deployed
+from tests.support.proxy import MAX_UP, Proxy
+from tests.support.watching import Watching
 
 OUTPUT = ROOT / "tests" / "output"
 # No sandbox: tests may run as root in a container. The rest is what phones home.
@@ -77,3 +82,48 @@ def output() -> Path:
     """Where screenshots are kept; git ignores it."""
     OUTPUT.mkdir(exist_ok=True)
     return OUTPUT
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """The bare page that watches, and the client that it imports."""
+
+    def translate_path(self, path: str) -> str:
+        folder = ROOT / "tests" / "support" / "page"
+        if path.startswith("/tailrace/"):
+            folder = ROOT / "clients" / "js" / "src"
+        return str(folder / Path(path).name)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def watch_url() -> Iterator[str]:
+    """A page that does nothing but watch what a test tells it to."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Files) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/watch.html"
+        server.shutdown()
+        thread.join()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def proxy(stack: LocalStack) -> AsyncIterator[Proxy]:
+    """A network that can be broken, between the browser and the stack.
+
+    Whatever the test does, no frame is longer than what API Gateway carries, and none
+    of ours is charged as more than one.
+    """
+    async with Proxy(stack.socket_url) as proxy:
+        yield proxy
+    assert proxy.largest_up <= MAX_UP
+    assert proxy.largest_down <= MAX_UP
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def watching(visitor: Visitor, deployed: Deployed, watch_url: str) -> Watching:
+    """Tabs of one visitor."""
+    watching = Watching(visitor, deployed, watch_url)
+    await watching.start()
+    return watching
