@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tailrace.errors import (
     Busy,
     Cancelled,
     Invalid,
+    StreamEnded,
     Superseded,
     TooLarge,
     Unavailable,
@@ -135,6 +137,67 @@ def test_a_named_run_writes_into_no_other(world: World) -> None:
     with pytest.raises(Superseded):
         publish(world, "c", run=R1)
     assert text(world) == ["a", "b"]
+
+
+class Meddling:
+    """A store where something happens just before a call's put number `at`."""
+
+    def __init__(self, world: World, at: int, meddle: Callable[[], Any]) -> None:
+        self._store = world.store
+        self._at = at
+        self._meddle = meddle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def put(self, record: Record) -> Record | None:
+        self._at -= 1
+        if self._at == 0:
+            self._meddle()
+        put: Record | None = self._store.put(record)
+        return put
+
+
+@pytest.mark.parametrize("at", [3, 4])
+def test_a_call_goes_on_in_no_other_run(world: World, at: int) -> None:
+    """Between two of its puts its run is cancelled, and another call opens the next:
+    that one gets neither the rest of the chunks nor the end."""
+
+    def meddle() -> None:
+        world.log.cancel(STREAM)
+        onecall.publish(world.log, STREAM, ['"other"'])
+
+    log = world.new_log()
+    log.store = Meddling(world, at, meddle)
+    texts = [chunks.encode("x" * 20_000), chunks.encode("y" * 20_000)]
+    with pytest.raises(Superseded):
+        onecall.publish(log, STREAM, texts, end="completed")
+    assert world.kinds()[-2:] == ["open", "data"]
+    assert text(world)[-1] == "other"
+    assert world.log.look(STREAM).active
+
+
+def test_a_repeat_with_a_key_answers_with_the_run_it_wrote(world: World) -> None:
+    first = publish(world, "a", key="k")
+    world.log.cancel(STREAM)
+    publish(world, "b")
+    again = publish(world, "a", key="k")
+    assert (again.run, again.next) == (first.run, first.next)
+
+
+def test_a_call_without_a_lease_keeps_the_runs(world: World) -> None:
+    publish(world, "a", lease=600)
+    publish(world, "b")
+    world.clock.advance(599)
+    assert world.log.look(STREAM).active
+
+
+def test_a_named_run_that_expired_is_over(world: World) -> None:
+    publish(world, "a", run=R1)
+    world.clock.advance(world.log.retention + 1)
+    with pytest.raises(StreamEnded) as told:
+        publish(world, "b", run=R1)
+    assert told.value.reason == "expired"
 
 
 def test_an_end_alone_ends_what_is_active(world: World) -> None:

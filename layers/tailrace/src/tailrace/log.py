@@ -120,7 +120,7 @@ class Log:
             tail, now = look.tail, self.clock()
             if given is not None:
                 run = ids.check_run(given, now)
-                again = rules.check_open(tail, run, writer)
+                again = rules.check_open(tail, run, writer, now)
                 if again is not None:
                     return self._acknowledge(again)
             else:

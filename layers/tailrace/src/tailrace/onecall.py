@@ -31,10 +31,10 @@ def publish(
     key: str | None = None,
     lease: int | None = None,
 ) -> Record:
-    """Open a shared run where none is active, append, end; return the tail.
+    """Open a shared run where none is active, append, end; return the run's tail.
 
-    Raises `Busy` where a producer's own run is active; with `run`, what befell that
-    run; `TooLarge` before anything is in.
+    Raises `Busy` where a producer's own run is active; `TooLarge` before anything is
+    in; and what befell the run that was given, or that has some of the chunks.
     """
     for group in chunk_texts.pack(texts):
         chunk_texts.join(group)
@@ -45,10 +45,12 @@ def publish(
         rest = texts[done:]
         if call.end is not None:
             return call.end
-        if not rest and (end is None or (call.began and not look.active)):
-            return _tail(look)
+        if not rest:
+            over = call.began and not look.active and call.run == _run(look)
+            if end is None or over:
+                return call.tail(look)
         if not call.writes(look):
-            if not rest:
+            if not rest and not call.began:
                 raise Invalid("end: no run is active")
             record = call.begin(look)
         else:
@@ -56,36 +58,37 @@ def publish(
             if rest:
                 group = next(chunk_texts.pack(rest))
                 chunks = chunk_texts.join(group)
-                record = rules.data_after(look.tail, chunks, len(group), call.stamp())
+                stamp = call.stamp(look.tail)
+                record = rules.data_after(look.tail, chunks, len(group), stamp)
             else:
                 assert end is not None
-                record = rules.end_after(look.tail, end, call.stamp(), message)
+                stamp = call.stamp(look.tail)
+                record = rules.end_after(look.tail, end, stamp, message)
         winner = log.store.put(record)
         if winner is not None:
             tries += 1
             done, look = call.find()
             continue
         look = Look(record, active=record.active)
-        call.began = True
-        if record.kind == "data":
-            done += record.count
-        if record.kind == "end":
-            return record
+        done += call.count(record)
     raise Unavailable("the stream changes faster than it can be written")
 
 
 class _Call:
-    """One call, or one `key`: where it began, and what of it is in."""
+    """One call, or one `key`: where it began, and what of it is in.
+
+    `run`: the run it was told to write, or else the one that has its first chunks:
+    the rest, and the end, go into no other.
+    """
 
     def __init__(
         self, log: Log, stream: str, run: str | None, key: str | None, lease: int | None
     ) -> None:
         self._log = log
         self._stream = stream
-        self._run = run
+        self.run = run
         self._lease = lease
-        self.began = False
-        self.end: Record | None = None
+        self._last: Record | None = None
         tail = log.store.last(stream)
         self._start = tail.next if tail else 1
         if key is None:
@@ -96,6 +99,29 @@ class _Call:
                 stream, key, self._start, log.clock() // 1000 + log.retention
             )
 
+    @property
+    def began(self) -> bool:
+        return self._last is not None
+
+    @property
+    def end(self) -> Record | None:
+        return self._last if self._last and self._last.kind == "end" else None
+
+    def tail(self, look: Look) -> Record:
+        """Return the tail of the call's run, as far as it is known."""
+        tail = look.tail if self.run == _run(look) else self._last
+        if tail is None:
+            raise Invalid("chunks: must not be empty")
+        return tail
+
+    def count(self, record: Record) -> int:
+        """Count a record of this call; return how many chunks it has."""
+        self._last = record
+        if record.kind != "data":
+            return 0
+        self.run = record.run
+        return record.count
+
     def find(self) -> tuple[int, Look]:
         """Return how many of the call's chunks are in, and the tail."""
         look = self._log.look(self._stream)
@@ -105,13 +131,15 @@ class _Call:
                 if record.seq > look.tail.seq:
                     break
                 if record.writer == self._writer:
-                    self.began = True
-                    self.end = record if record.kind == "end" else None
-                    done += record.count if record.kind == "data" else 0
+                    done += self.count(record)
         return done, look
 
-    def stamp(self) -> rules.Stamp:
-        return self._log.stamp(self._writer, self._lease)
+    def stamp(self, tail: Record | None = None) -> rules.Stamp:
+        """Return the stamp of an `open`, or of what follows the tail."""
+        lease = self._lease
+        if lease is None and tail is not None:
+            lease = tail.lease
+        return self._log.stamp(self._writer, lease)
 
     def writes(self, look: Look) -> bool:
         """Whether the active run, if any, is the one to write; `Busy` if it is a
@@ -121,29 +149,27 @@ class _Call:
             return False
         if not tail.shared:
             raise Busy("a producer writes this run", run=tail.run, until=look.until)
-        return self._run in (None, tail.run)
+        return self.run in (None, tail.run)
 
     def begin(self, look: Look) -> Record:
         """Return the record that makes a shared run active."""
-        tail, stamp, now = look.tail, self.stamp(), self._log.clock()
+        tail, now = look.tail, self._log.clock()
         if tail is not None and not tail.expired(now):
             if (
                 tail.shared
                 and tail.reason == rules.PRODUCER_LOST
-                and self._run in (None, tail.run)
+                and self.run in (None, tail.run)
             ):
-                return rules.claim_after(tail, stamp)
+                return rules.claim_after(tail, self.stamp(tail))
             if self.began and tail.reason == rules.CANCELLED:
                 raise rules.refusal(tail.run, tail)
-        if self._run is not None:
-            run = ids.check_run(self._run, now)
-            rules.check_open(tail, run, self._writer)
+        if self.run is not None:
+            run = ids.check_run(self.run, now)
+            rules.check_open(tail, run, self._writer, now)
         else:
             run = self._log.new_run(tail)
-        return rules.open_after(tail, self._stream, run, stamp, shared=True)
+        return rules.open_after(tail, self._stream, run, self.stamp(), shared=True)
 
 
-def _tail(look: Look) -> Record:
-    if look.tail is None:
-        raise Invalid("chunks: must not be empty")
-    return look.tail
+def _run(look: Look) -> str | None:
+    return look.tail.run if look.tail else None

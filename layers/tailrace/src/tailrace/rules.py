@@ -198,7 +198,7 @@ def _texts(record: Record) -> tuple[str, ...]:
 # ---- rules 3 and 4: opening and claiming ---------------------------------------------
 
 
-def check_open(tail: Record | None, run: str, writer: str) -> Record | None:
+def check_open(tail: Record | None, run: str, writer: str, now: int) -> Record | None:
     """Return the tail if `run` is open already, by this writer; None: it may be opened.
 
     The caller has ended a run that is past due, and says itself what becomes of an
@@ -208,6 +208,8 @@ def check_open(tail: Record | None, run: str, writer: str) -> Record | None:
         return None
     if run < tail.run:
         raise Superseded("a later run is in the log", run=tail.run)
+    if tail.expired(now):
+        raise StreamEnded("the run is not in the log", run=run, reason="expired")
     if not tail.active:
         raise refusal(run, tail)
     if tail.writer != writer:
