@@ -4,6 +4,7 @@ test_log_schedules.py; what is here is what each refusal says, and when."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,18 @@ def test_an_end_at_an_unresolved_append_goes_behind_it(log: Log, world: World) -
     log.append(STREAM, R1, "w", 2, ['"a"'])
     end = world.new_log().end(STREAM, R1, "w", 2, "error", "sorry")
     assert (end.seq, end.message) == (3, "sorry")
+
+
+def test_a_repeated_end_succeeds_also_when_another_run_followed(
+    log: Log, world: World
+) -> None:
+    seq = log.open(STREAM, "w1", R1).next
+    end = log.end(STREAM, R1, "w1", seq, "completed")
+    log.open(STREAM, "w2", R2)
+    again = world.new_log()
+    assert again.end(STREAM, R1, "w1", seq, "completed") == end
+    with pytest.raises(Superseded):
+        again.end(STREAM, R1, "w1", seq, "error")
 
 
 def test_a_repeated_end_succeeds_and_another_reason_does_not(log: Log) -> None:
@@ -186,6 +199,26 @@ def test_another_writer_cannot_open_an_open_run_but_must_claim_it(log: Log) -> N
     log.open(STREAM, "w1", R1)
     with pytest.raises(Busy, match="claim it"):
         log.open(STREAM, "w2", R1)
+
+
+def test_an_open_without_a_run_repeated_after_its_cancel_opens_no_other(
+    log: Log, world: World
+) -> None:
+    """Else the stop that was pressed while the answer was on its way is undone."""
+    run = log.open(STREAM, "w1").run
+    world.new_log().cancel(STREAM, run)
+    with pytest.raises(Cancelled):
+        world.new_log().open(STREAM, "w1")
+    assert world.kinds() == ["open", "end"]
+
+
+def test_an_expired_run_cannot_be_opened_again(log: Log, world: World) -> None:
+    log.open(STREAM, "w1", R1)
+    world.clock.advance(log.retention + 1)
+    for writer in ("w1", "w2"):
+        with pytest.raises(StreamEnded) as told:
+            world.new_log().open(STREAM, writer, R1)
+        assert told.value.reason == "expired"
 
 
 def test_a_run_from_a_clock_that_is_ahead_is_refused(log: Log) -> None:
@@ -303,6 +336,28 @@ def test_a_cancel_before_the_open_is_found_by_the_open(log: Log, world: World) -
     assert world.kinds() == ["open", "end"]
     with pytest.raises(Cancelled):
         log.open(STREAM, "w", R1)
+
+
+def test_a_cancel_outlasts_a_writer_until_its_pause(log: Log, world: World) -> None:
+    """Rule 5: a writer pauses after 500 ms, which is time for 200 quick races."""
+    at = log.open(STREAM, "w1", R1).next
+    races = 200
+
+    class Quicker:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.store, name)
+
+        def put(self, record: Record) -> Record | None:
+            nonlocal at, races
+            if races > 0:
+                races -= 1
+                at = log.append(STREAM, R1, "w1", at, ["1"]).next
+            return world.store.put(record)
+
+    canceller = world.new_log()
+    canceller.store = Quicker()
+    record = canceller.cancel(STREAM, R1)
+    assert record is not None and record.reason == "cancelled"
 
 
 def test_a_cancel_without_a_run_takes_whatever_is_active(log: Log) -> None:
