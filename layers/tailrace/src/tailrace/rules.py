@@ -145,9 +145,6 @@ def meet(put: Record, winner: Record) -> Met:
     Raises what befell it: `Cancelled`, `Superseded`, `Fenced` or `StreamEnded`.
     """
     if winner.run != put.run or winner.writer != put.writer:
-        if put.shared and winner.kind == "data" and winner.run == put.run:
-            # Rule 9: in a shared run, another call's data is no conflict.
-            return Met(winner, _texts(put))
         raise refusal(put.run, winner)
     if winner.kind == put.kind and winner.chunks == put.chunks:
         if winner.reason != put.reason:
