@@ -56,8 +56,8 @@ import { position } from "./cursor.js";
  *   | {type: "connect", socket: number, token: string}
  *   | {type: "close", socket: number}
  *   | {type: "send", socket: number, frame: import("./types.js").ClientFrame}
- *   | ({reader: string} & import("./cursor.js").Output)
- *   | {type: "fail", reader: string, error: Failure}
+ *   | ({id: string} & import("./cursor.js").Output)
+ *   | {type: "fail", id: string, error: Failure}
  *   | {type: "settle", id: string, reason?: string | null, error?: Failure}} Command
  *   `probe`: find out whether the server can be reached although a handshake failed.
  */

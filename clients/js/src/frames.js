@@ -14,47 +14,36 @@ export const MAX_FRAME = 32_000;
 /** Streams of one connection. */
 export const MAX_STREAMS = 50;
 
-/** Required fields of each frame: s(tring), n(umber), b(oolean), o(bject), ?(string or null). */
-const SHAPES = {
-  slice: { stream: "s", run: "s", seq: "n", next: "n", at: "n" },
-  subscribed: { stream: "s", n: "n", run: "?", tail: "n", from: "n" },
-  synced: { n: "n", time: "n", tails: "o" },
-  unsubscribed: { stream: "s" },
-  cancelled: { stream: "s", run: "s", n: "n" },
-  authorized: { expires_at: "n", n: "n" },
-  error: { code: "s" },
-};
-
-/** @type {Record<string, (value: any) => boolean>} */
-const KINDS = {
-  s: (value) => typeof value === "string",
-  n: (value) => typeof value === "number",
-  o: (value) => typeof value === "object" && value !== null,
-  "?": (value) => value === null || typeof value === "string",
+/**
+ * What must be a number in each frame. A type that is not here is unknown.
+ * @type {Record<string, string[]>}
+ */
+const NUMBERS = {
+  // @ts-ignore: no type is inherited from Object
+  __proto__: null,
+  slice: ["seq", "next", "at"],
+  subscribed: ["n", "tail", "from"],
+  synced: ["n", "time"],
+  unsubscribed: [],
+  cancelled: ["n"],
+  authorized: ["n", "expires_at"],
+  error: [],
+  gateway: [],
 };
 
 /**
- * @param {Record<string, any>} frame
- * @param {Record<string, string>} shape
+ * @param {any} frame
+ * @param {string[]} keys
  */
-function fits(frame, shape) {
-  for (const key in shape) if (!KINDS[shape[key]](frame[key])) return false;
-  return true;
-}
-
-/** @param {any} tail */
-const sane = (tail) =>
-  KINDS.o(tail) && (KINDS.o(tail.error) || fits(tail, { run: "?", tail: "n", from: "n" }));
+const numbers = (frame, keys) => keys.every((key) => typeof frame[key] === "number");
 
 /**
  * Whether a slice covers exactly the seqs that it says: one that does not would put chunks
  * under wrong seqs, so it counts as lost and is asked for again.
  * @param {any} slice
  */
-function dense({ seq, next, open, claim, chunks = [], end }) {
-  const length = (open || claim ? 1 : 0) + chunks.length + (end ? 1 : 0);
-  return Array.isArray(chunks) && seq > 0 && length > 0 && seq + length === next;
-}
+const dense = ({ run, seq, next, open, claim, chunks = [], end }) =>
+  run && Array.isArray(chunks) && seq > 0 && next > seq && next - seq === chunks.length + (open || claim ? 1 : 0) + (end ? 1 : 0);
 
 /**
  * The text of a frame.
@@ -78,23 +67,14 @@ export function encode(frame) {
  * @returns {ServerFrame | null}
  */
 export function decode(text) {
-  if (typeof text !== "string") return null;
-  let frame;
   try {
-    frame = JSON.parse(text);
+    const frame = JSON.parse(/** @type {string} */ (text));
+    const { type = "gateway", message, tails = {} } = frame;
+    const known = numbers(frame, NUMBERS[type]);
+    if (!frame.type) return message ? { type, message } : null;
+    const sane = type === "slice" ? dense(frame) : Object.values(tails).every((t) => t.error || numbers(t, NUMBERS.subscribed.slice(1)));
+    return known && sane ? Object.assign(frame, { size: /** @type {string} */ (text).length }) : null;
   } catch {
     return null;
   }
-  if (!KINDS.o(frame)) return null;
-  if (frame.type === undefined) {
-    return "message" in frame ? { type: "gateway", message: String(frame.message) } : null;
-  }
-  const shape = Object.hasOwn(SHAPES, frame.type) && SHAPES[/** @type {keyof typeof SHAPES} */ (frame.type)];
-  if (!shape || !fits(frame, shape)) return null;
-  if (frame.type === "synced" && !Object.values(frame.tails).every(sane)) return null;
-  if (frame.type === "slice") {
-    if (!dense(frame)) return null;
-    frame.size = text.length;
-  }
-  return frame;
 }

@@ -220,7 +220,7 @@ function test(s, link) {
  */
 export function fatally(s, error) {
   rest(s);
-  for (const reader in s.readers) s.out.push({ type: "fail", reader, error });
+  for (const id in s.readers) s.out.push({ type: "fail", id, error });
   for (const id in s.cancels) s.out.push({ type: "settle", id, error });
   s.readers = {};
   s.cancels = {};

@@ -11,15 +11,12 @@ import { textOf } from "./text.js";
 /**
  * @typedef {import("./types.js").Cursor} Cursor
  * @typedef {import("./types.js").Json} Json
- * @typedef {import("./types.js").Failure} Failure
  * @typedef {import("./cursor.js").Came} Came
  *
- * @typedef {{deliver: (slice: Came) => void, end: (run: string, reason: string) => void, fail: (error: Failure) => void}} Sink
- *
  * @typedef {object} Port
- * @property {(options: object, sink: Sink) => string} watch answers the id of the reader
- * @property {(type: "unwatch" | "pause" | "resume", id: string) => void} tell
- * @property {(stream: string, run: string) => Promise<{reason: string | null}>} cancel
+ * @property {(event: any, sink: (command: any) => void) => string} open gives the machine a
+ *   reader or a cancel; `sink` gets the commands about it. Answers its id.
+ * @property {(event: any) => void} tell
  * @property {() => number} time AWS time, as far as it is known
  * @property {import("./smooth.js").Pacer} pacer
  *
@@ -44,299 +41,228 @@ import { textOf } from "./text.js";
  * @typedef {{type: "chunk", chunk: Json} & Told} ChunkEvent
  * @typedef {{type: "end", reason: string, message?: string} & Told} EndEvent
  * @typedef {OpenEvent | ClaimEvent | ChunkEvent | EndEvent} StreamEvent
+ *
+ * @typedef {object} Reader One reader of one stream. To read it is to watch; to leave the
+ *   loop is to stop watching, and to read again is to go on. One thing reads it at a time.
+ * @property {string} name of the stream
+ * @property {Cursor | null} cursor what to hand back as `after`: plain JSON, null until
+ *   something was read
+ * @property {{run: string, reason: string, message?: string} | null} end how the last run that
+ *   was read ended; null while one goes on
+ * @property {() => AsyncIterableIterator<StreamEvent>} events everything that happens, failed
+ *   runs included; throws only what ends the reading
+ * @property {() => AsyncIterableIterator<Json>} [Symbol.asyncIterator] the chunks of the run.
+ *   Ends where the run is `completed`; any other end is thrown as a `TailraceError` with the
+ *   reason as its `code`. With `follow`, of all runs, and without end.
+ * @property {() => ReadableStream<Json>} readable the chunks, read no faster than their consumer
+ * @property {(text?: (chunk: Json) => string) => Promise<string>} text the whole text of the
+ *   run, when it is complete; `text` of a chunk is by default what `textOf` says
+ * @property {() => Promise<{reason: string | null}>} cancel stops the answer for everyone who
+ *   watches, and the job that writes it. While it is read it waits for the run, if none is
+ *   known yet. Answers how the run ended: `cancelled`, or whatever came first.
+ * @property {() => void} close stops watching. The answer goes on, and can be read on.
  */
 
 /** Characters queued: above the first the server is asked for no more, below the second it is again. */
 const FULL = 1_000_000;
 const LOW = 250_000;
 
-/** Ends after which only a later run can follow. */
-const isFinal = (/** @type {string} */ reason) => reason !== "producer_lost";
+/** A run presumed dead may still go on. */
+const LOST = "producer_lost";
 
 /**
- * One reader of one stream. To read it is to watch; to leave the loop is to stop watching,
- * and to read again is to go on. One thing reads it at a time.
+ * An iterator that may be iterated, from its `next` and what is to be done on leaving it.
+ * @template T
+ * @param {() => Promise<IteratorResult<T>>} next
+ * @param {() => void} close
+ * @returns {AsyncIterableIterator<T>}
  */
-export class Reader {
-  /** @type {Port} */ #port;
-  /** @type {StreamOptions} */ #options;
-  /** @type {Cursor | null} */ #cursor;
-  /** @type {string | null} The latest run received, shown or not. */ #latest = null;
-  /** @type {(() => void)[]} */ #awaitingRun = [];
-  /** @type {Tap | null} */ #tap = null;
-  /** @type {{run: string, reason: string, message?: string} | null} */ #end = null;
-
-  /**
-   * @param {Port} port
-   * @param {string} name
-   * @param {StreamOptions} options
-   */
-  constructor(port, name, options) {
-    this.#port = port;
-    this.#options = options;
-    this.#cursor = options.after ?? null;
-    /** The name of the stream. */
-    this.name = name;
-  }
-
-  /** What to hand back as `after`: plain JSON, null until something was read. */
-  get cursor() {
-    return this.#cursor;
-  }
-
-  /** How the last run that was read ended; null while one goes on. */
-  get end() {
-    return this.#end;
-  }
-
-  /**
-   * Everything that happens, failed runs included; throws only what ends the reading.
-   * @returns {AsyncIterableIterator<StreamEvent>}
-   */
-  events() {
-    if (this.#tap) throw new TailraceError("invalid", "this reader is being read already");
-    const tap = new Tap(this.#port, {
-      ...this.#options,
-      stream: this.name,
-      after: this.#cursor,
-      onrun: (run) => this.#received(run),
-      onclose: () => this.#close(),
-    });
-    this.#tap = tap;
-    const { smooth } = this.#options;
-    const events = smooth ? smoothed(tap, this.#port.pacer, smooth === true ? 0 : smooth, textOf) : tap;
-    /** @type {AsyncIterableIterator<StreamEvent>} */
-    const outlet = {
-      next: async () => {
-        const result = await events.next();
-        if (!result.done) this.#show(result.value);
-        return result;
-      },
-      return: async () => {
-        tap.close();
-        return { done: true, value: undefined };
-      },
-      [Symbol.asyncIterator]: () => outlet,
-    };
-    return outlet;
-  }
-
-  /**
-   * The chunks of the run. Ends where the run is `completed`; any other end is thrown as a
-   * `TailraceError` with the reason as its `code`. With `follow`, of all runs, and without end.
-   * @returns {AsyncIterableIterator<Json>}
-   */
-  [Symbol.asyncIterator]() {
-    const events = this.events();
-    /** @type {AsyncIterableIterator<Json>} */
-    const chunks = {
-      next: async () => {
-        for (;;) {
-          const { done, value } = await events.next();
-          if (done) return { done, value: undefined };
-          if (value.type === "chunk") return { done, value: value.chunk };
-          if (value.type !== "end" || this.#options.follow) continue;
-          this.close();
-          if (value.reason === "completed") continue;
-          throw new TailraceError(value.reason, value.message, !isFinal(value.reason));
-        }
-      },
-      return: async () => {
-        this.close();
-        return { done: true, value: undefined };
-      },
-      [Symbol.asyncIterator]: () => chunks,
-    };
-    return chunks;
-  }
-
-  /**
-   * The chunks as a `ReadableStream` that is read no faster than its consumer.
-   * @returns {ReadableStream<Json>}
-   */
-  readable() {
-    const chunks = this[Symbol.asyncIterator]();
-    return new ReadableStream(
-      {
-        async pull(controller) {
-          const { done, value } = await chunks.next();
-          if (done) controller.close();
-          else controller.enqueue(value);
-        },
-        cancel: () => this.close(),
-      },
-      { highWaterMark: 0 },
-    );
-  }
-
-  /**
-   * The whole text of the run, when it is complete.
-   * @param {(chunk: Json) => string} [text] of a chunk
-   * @returns {Promise<string>}
-   */
-  async text(text = textOf) {
-    let whole = "";
-    for await (const chunk of this) whole += text(chunk);
-    return whole;
-  }
-
-  /**
-   * Stops the answer for everyone who watches, and the job that writes it. Waits for the run,
-   * if none is known yet. Answers how the run ended: `cancelled`, or whatever came first.
-   * @returns {Promise<{reason: string | null}>}
-   */
-  async cancel() {
-    if (!this.#latest && !this.#options.run && !this.#cursor?.run) {
-      await new Promise((resolve) => this.#awaitingRun.push(() => resolve(undefined)));
-    }
-    const run = this.#latest ?? (this.#cursor?.run || this.#options.run);
-    if (!run) throw new TailraceError("invalid", "no run to cancel");
-    return this.#port.cancel(this.name, run);
-  }
-
-  /** Stops watching. The answer goes on, and can be read on. */
-  close() {
-    this.#tap?.close();
-  }
-
-  #close() {
-    this.#tap = null;
-    for (const resolve of this.#awaitingRun.splice(0)) resolve();
-  }
-
-  /** @param {string} run */
-  #received(run) {
-    this.#latest = run;
-    for (const resolve of this.#awaitingRun.splice(0)) resolve();
-  }
-
-  /** @param {StreamEvent} event */
-  #show(event) {
-    event.shown = this.#port.time();
-    const { run, seq } = event;
-    const ended = event.type === "end";
-    this.#end = event.type === "end" ? { run, reason: event.reason, message: event.message } : null;
-    if (seq !== null) this.#cursor = ended ? { run, seq, ended } : { run, seq };
-    else if (this.#cursor) this.#cursor = { ...this.#cursor, ended };
-  }
+function iterator(next, close) {
+  /** @type {AsyncIterableIterator<T>} */
+  const self = {
+    next,
+    async return() {
+      close();
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]: () => self,
+  };
+  return self;
 }
 
 /**
- * One reading: from the machine's deliveries to single events.
- * @implements {AsyncIterator<StreamEvent>}
+ * @param {Port} port
+ * @param {string} name
+ * @param {StreamOptions} options
+ * @returns {Reader}
  */
-class Tap {
-  /** @type {Port} */ #port;
-  /** @type {string} */ #id;
-  /** @type {() => void} */ #onclose;
-  /** @type {{events: Iterator<StreamEvent>, size: number}[]} */ #queue = [];
-  #head = 0;
-  #size = 0;
-  #paused = false;
-  #over = false;
-  #closed = false;
-  /** @type {Error | null} */ #error = null;
-  /** @type {(() => void)[]} */ #waiting = [];
+export function createReader(port, name, options) {
+  const { after = null, run: wanted = null, follow, smooth } = options;
+  let cursor = after;
+  /** @type {Reader["end"]} */
+  let end = null;
+  /** The latest run received, shown or not. */
+  let latest = after ? after.run : wanted;
+  /** @type {ReturnType<typeof tap> | null} */
+  let reading = null;
 
-  /**
-   * @param {Port} port
-   * @param {StreamOptions & {stream: string, onrun: (run: string) => void, onclose: () => void}} options
-   */
-  constructor(port, { stream, after, run, follow, onrun, onclose }) {
-    this.#port = port;
-    this.#onclose = onclose;
-    this.#id = port.watch({ stream, after, run, follow }, {
-      deliver: (slice) => {
-        onrun(slice.run);
-        this.#push(expand(slice, port.time()), slice.size ?? 0, !!slice.end && isFinal(slice.end.reason) && !follow);
-      },
-      end: (run, reason) => {
-        const received = port.time();
-        const event = { type: /** @type {const} */ ("end"), run, reason, seq: null, at: null, via: null, received, shown: 0 };
-        this.#push([event].values(), 0, !follow);
-      },
-      fail: (error) => {
-        this.#error = errorOf(error);
-        this.#over = true;
-        this.#wake();
-      },
+  /** One reading: from the machine's deliveries to single events. */
+  function tap() {
+    /** @type {{events: Iterator<StreamEvent>, size: number}[]} */
+    const queue = [];
+    let size = 0;
+    let paused = false;
+    let over = false;
+    let closed = false;
+    /** @type {import("./types.js").Failure | null} */
+    let failure = null;
+    /** @type {(() => void)[]} */
+    let waiting = [];
+
+    const wake = () => {
+      for (const resolve of waiting.splice(0)) resolve();
+    };
+    /** @param {boolean} full */
+    const pause = (full) => {
+      paused = full;
+      port.tell({ type: full ? "pause" : "resume", id });
+    };
+
+    const id = port.open({ type: "watch", stream: name, after: cursor, run: wanted, follow }, ({ type, slice, run, reason, error }) => {
+      const received = port.time();
+      if (type === "fail") {
+        failure = error;
+      } else if (type === "end") {
+        const concluded = { type, run, reason, seq: null, at: null, via: null, received, shown: 0 };
+        queue.push({ events: [concluded].values(), size: 0 });
+      } else {
+        queue.push({ events: expand(slice, received), size: slice.size });
+        size += slice.size;
+        latest = slice.run;
+        reason = slice.end?.reason;
+      }
+      over = failure !== null || (reason && reason !== LOST && !follow);
+      if (!paused && size > FULL) pause(true);
+      wake();
     });
+
+    const self = {
+      /** @returns {StreamEvent | null} the next event, if it is here */
+      pull() {
+        while (queue.length) {
+          const { done, value } = queue[0].events.next();
+          if (!done) return value;
+          size -= /** @type {{size: number}} */ (queue.shift()).size;
+          if (paused && size < LOW) pause(false);
+        }
+        return null;
+      },
+      /** Whether nothing more will come. */
+      over: () => closed || over,
+      /** Settles when there may be more to pull. */
+      arrival: () => new Promise((resolve) => waiting.push(() => resolve(undefined))),
+      /** @returns {Promise<IteratorResult<StreamEvent>>} */
+      async next() {
+        for (;;) {
+          const value = self.pull();
+          if (value) return { done: false, value };
+          if (self.over()) {
+            const left = closed;
+            self.close();
+            if (failure && !left) throw errorOf(failure);
+            return { done: true, value: undefined };
+          }
+          await self.arrival();
+        }
+      },
+      close() {
+        if (closed) return;
+        closed = true;
+        reading = null;
+        queue.length = 0;
+        port.tell({ type: "unwatch", id });
+        wake();
+      },
+    };
+    return self;
   }
 
-  /**
-   * @param {Iterator<StreamEvent>} events
-   * @param {number} size
-   * @param {boolean} over nothing can follow
-   */
-  #push(events, size, over) {
-    this.#queue.push({ events, size });
-    this.#size += size;
-    this.#over ||= over;
-    if (!this.#paused && this.#size > FULL) this.#pause(true);
-    this.#wake();
+  /** @param {StreamEvent} event */
+  function show(event) {
+    const { type, run, seq } = event;
+    event.shown = port.time();
+    end = type === "end" ? { run, reason: event.reason, message: event.message } : null;
+    if (seq !== null || cursor) cursor = { run, seq: seq ?? cursor?.seq ?? 0, ...(end && { ended: true }) };
   }
 
-  /** @param {boolean} paused */
-  #pause(paused) {
-    this.#paused = paused;
-    this.#port.tell(paused ? "pause" : "resume", this.#id);
+  function events() {
+    if (reading) throw new TailraceError("invalid", "this reader is being read already");
+    const source = (reading = tap());
+    const paced = smooth ? smoothed(source, port.pacer, smooth === true ? 0 : smooth, textOf) : source;
+    return iterator(async () => {
+      const result = await paced.next();
+      if (!result.done) show(result.value);
+      return result;
+    }, source.close);
   }
 
-  #wake() {
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-
-  /**
-   * The next event, if it is here.
-   * @returns {StreamEvent | null}
-   */
-  pull() {
-    while (!this.#closed && this.#head < this.#queue.length) {
-      const { done, value } = this.#queue[this.#head].events.next();
-      if (!done) return value;
-      this.#size -= this.#queue[this.#head].size;
-      if (++this.#head > 1_000 || this.#head === this.#queue.length) {
-        this.#queue.splice(0, this.#head);
-        this.#head = 0;
+  function chunks() {
+    const all = events();
+    return iterator(async () => {
+      for (;;) {
+        const { done, value } = await all.next();
+        if (done) return { done, value: undefined };
+        if (value.type === "chunk") return { done, value: value.chunk };
+        if (value.type !== "end" || follow) continue;
+        close();
+        if (value.reason !== "completed") throw new TailraceError(value.reason, value.message, value.reason === LOST);
       }
-      if (this.#paused && this.#size < LOW) this.#pause(false);
-    }
-    return null;
+    }, close);
   }
 
-  /** Whether nothing more will come. */
-  get over() {
-    return this.#closed || this.#over;
-  }
+  const close = () => reading?.close();
 
-  /** Settles when there may be more to pull. */
-  arrival() {
-    return new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
-  }
-
-  /** @returns {Promise<IteratorResult<StreamEvent>>} */
-  async next() {
-    for (;;) {
-      const value = this.pull();
-      if (value) return { done: false, value };
-      if (this.over) {
-        const error = this.#closed ? null : this.#error;
-        this.close();
-        if (error) throw error;
-        return { done: true, value: undefined };
-      }
-      await this.arrival();
-    }
-  }
-
-  close() {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#queue = [];
-    this.#port.tell("unwatch", this.#id);
-    this.#onclose();
-    this.#wake();
-  }
+  return {
+    name,
+    get cursor() {
+      return cursor;
+    },
+    get end() {
+      return end;
+    },
+    events,
+    [Symbol.asyncIterator]: chunks,
+    readable() {
+      const all = chunks();
+      return new ReadableStream(
+        {
+          async pull(controller) {
+            const { done, value } = await all.next();
+            if (done) controller.close();
+            else controller.enqueue(value);
+          },
+          cancel: close,
+        },
+        { highWaterMark: 0 },
+      );
+    },
+    async text(text = textOf) {
+      let whole = "";
+      for await (const chunk of chunks()) whole += text(chunk);
+      return whole;
+    },
+    async cancel() {
+      while (!latest && reading) await reading.arrival();
+      if (!latest) throw new TailraceError("invalid", "no run is known");
+      return new Promise((resolve, reject) => {
+        port.open({ type: "cancel", stream: name, run: latest }, ({ reason = null, error }) => {
+          if (error) reject(errorOf(error));
+          else resolve({ reason });
+        });
+      });
+    },
+    close,
+  };
 }
 
 /**
@@ -344,10 +270,18 @@ class Tap {
  * @param {number} received
  * @returns {Iterator<StreamEvent>}
  */
-function* expand({ run, seq, at, via, open, claim, chunks, end }, received) {
-  const shown = 0;
-  if (open) yield { type: "open", ...open, run, seq: seq++, at, via, received, shown };
-  if (claim) yield { type: "claim", ...claim, run, seq: seq++, at, via, received, shown };
-  if (chunks) for (const chunk of chunks) yield { type: "chunk", chunk, run, seq: seq++, at, via, received, shown };
-  if (end) yield { type: "end", ...end, run, seq, at, via, received, shown };
+function* expand({ run, seq, at, via, open, claim, chunks = [], end }, received) {
+  const tell = (/** @type {any} */ event) => {
+    event.run = run;
+    event.seq = seq++;
+    event.at = at;
+    event.via = via;
+    event.received = received;
+    event.shown = 0;
+    return event;
+  };
+  if (open) yield tell({ type: "open", ...open });
+  if (claim) yield tell({ type: "claim", ...claim });
+  for (const chunk of chunks) yield tell({ type: "chunk", chunk });
+  if (end) yield tell({ type: "end", ...end });
 }

@@ -14,7 +14,7 @@
  *
  * @typedef {object} Source
  * @property {() => StreamEvent | null} pull the next event, if it is here
- * @property {boolean} over nothing more will come
+ * @property {() => boolean} over nothing more will come
  * @property {() => Promise<unknown>} arrival settles when there may be more
  * @property {() => Promise<IteratorResult<StreamEvent>>} next
  */
@@ -70,11 +70,11 @@ export function smoothed(source, pacer, rate, textOf) {
         drain(now);
         const head = queue[0];
         if (!head) {
-          if (source.over) return source.next();
+          if (source.over()) return source.next();
           await source.arrival();
           continue;
         }
-        const free = head.weight === 0 || ends > 0 || source.over || pacer.hidden();
+        const free = head.weight === 0 || ends > 0 || source.over() || pacer.hidden();
         if (free || credit >= head.weight || now >= head.due) {
           queue.shift();
           credit = Math.max(0, credit - head.weight);

@@ -22,8 +22,8 @@ export { TABLE } from "./links.js";
  * @typedef {import("./types.js").Failure} Failure
  *
  * @typedef {{now: number, random?: number} & (
- *   {type: "watch", reader: string, stream: string, after?: import("./types.js").Cursor | null, run?: string | null, follow?: boolean}
- *   | {type: "unwatch" | "pause" | "resume", reader: string}
+ *   {type: "watch", id: string, stream: string, after?: import("./types.js").Cursor | null, run?: string | null, follow?: boolean}
+ *   | {type: "unwatch" | "pause" | "resume", id: string}
  *   | {type: "cancel", id: string, stream: string, run: string}
  *   | {type: "token", token: string, exp?: number | null, fixed?: boolean}
  *   | {type: "tokenless", fatal?: boolean, message?: string}
@@ -132,23 +132,23 @@ function syncAt({ link, readers, visible }) {
 
 /** @type {Record<Event["type"], (s: State, event: any) => void>} */
 const EVENTS = {
-  watch(s, { reader, ...options }) {
+  watch(s, { id, ...options }) {
     const names = new Set(Object.values(s.readers).map((r) => r.stream)).add(options.stream);
     const error = names.size > MAX_STREAMS ? { code: "too_many", message: `at most ${MAX_STREAMS} streams` } : closed(s);
     if (error) {
-      s.out.push({ type: "fail", reader, error });
+      s.out.push({ type: "fail", id, error });
       return;
     }
-    s.readers[reader] = watch(options, s.now);
+    s.readers[id] = watch(options, s.now);
     cause(s, s.link, "wanted");
     askDue(s);
   },
-  unwatch: (s, { reader }) => forget(s, reader),
-  pause(s, { reader }) {
-    if (s.readers[reader]) Object.assign(s.readers[reader], { paused: true, held: [] });
+  unwatch: (s, { id }) => forget(s, id),
+  pause(s, { id }) {
+    if (s.readers[id]) Object.assign(s.readers[id], { paused: true, held: [] });
   },
-  resume(s, { reader }) {
-    if (s.readers[reader]) Object.assign(s.readers[reader], { paused: false, catching: true, gapAt: s.now });
+  resume(s, { id }) {
+    if (s.readers[id]) Object.assign(s.readers[id], { paused: false, catching: true, gapAt: s.now });
     askDue(s);
   },
   cancel(s, { id, stream, run }) {
@@ -352,7 +352,7 @@ function take(s, link, stream, n, tail) {
  * @param {import("./cursor.js").Output[]} outputs
  */
 function tell(s, id, outputs) {
-  for (const output of outputs) s.out.push({ reader: id, ...output });
+  for (const output of outputs) s.out.push({ id, ...output });
   if (s.readers[id].done) forget(s, id);
 }
 
@@ -381,7 +381,7 @@ function trouble(s, stream, error, n) {
   if (!error.retryable) for (const { streams } of links(s)) streams.delete(stream);
   for (const [id, reader] of readersOf(s, stream)) {
     if (!error.retryable) {
-      s.out.push({ type: "fail", reader: id, error });
+      s.out.push({ type: "fail", id, error });
       forget(s, id);
     } else if (reader.ask?.n === n) {
       reader.ask = null;

@@ -70,9 +70,9 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
     rotate: () => {
       world.state = { ...world.state, link: { ...world.state.link, rotateAt: clock.now() } };
     },
-    leave: () => readers > 1 && world.feed({ type: "unwatch", reader: `r${2 + Math.floor(world.random() * (readers - 1))}` }),
-    stall: () => world.feed({ type: "pause", reader: "r1" }),
-    flow: () => world.feed({ type: "resume", reader: "r1" }),
+    leave: () => readers > 1 && world.feed({ type: "unwatch", id: `r${2 + Math.floor(world.random() * (readers - 1))}` }),
+    stall: () => world.feed({ type: "pause", id: "r1" }),
+    flow: () => world.feed({ type: "resume", id: "r1" }),
     gateway: () => server.refusals.push({ type: "subscribe", error: { message: "Internal server error", requestId: "r" } }),
     recreate: () => log.recreate(),
     remove: () => log.tail && log.remove(),

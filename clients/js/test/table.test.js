@@ -21,7 +21,7 @@ test("every kinship says what becomes of a slice at every place", () => {
 
 const run = "0193a000-0000-7000-8000-000000000001";
 const tail = { run, tail: 3, from: 0, active: true, more: false };
-const watch = { type: "watch", reader: "a", stream: "s" };
+const watch = { type: "watch", id: "a", stream: "s" };
 const synced = { type: "synced", n: 1, time: 0, tails: { s: tail } };
 
 /** How to come to each phase. */
@@ -38,11 +38,11 @@ const PATHS = {
 const slice = { type: "slice", stream: "s", run, seq: 1, next: 2, at: 0, open: {} };
 const EVENTS = [
   watch,
-  { type: "watch", reader: "b", stream: "t", run, follow: true },
-  { type: "unwatch", reader: "a" },
-  { type: "unwatch", reader: "nobody" },
-  { type: "pause", reader: "a" },
-  { type: "resume", reader: "nobody" },
+  { type: "watch", id: "b", stream: "t", run, follow: true },
+  { type: "unwatch", id: "a" },
+  { type: "unwatch", id: "nobody" },
+  { type: "pause", id: "a" },
+  { type: "resume", id: "nobody" },
   { type: "cancel", id: "c", stream: "s", run },
   { type: "token", token: "t2", exp: 5 },
   { type: "tokenless" },

@@ -42,8 +42,8 @@ function has(actual, expected) {
 }
 
 const INPUTS = {
-  watch: ({ watch: reader, ...options }) => ({ type: "watch", reader, ...options }),
-  unwatch: ({ unwatch: reader }) => ({ type: "unwatch", reader }),
+  watch: ({ watch: id, ...options }) => ({ type: "watch", id, ...options }),
+  unwatch: ({ unwatch: id }) => ({ type: "unwatch", id }),
   cancel: ({ cancel: id, ...options }) => ({ type: "cancel", id, ...options }),
   opened: ({ opened: socket }) => ({ type: "opened", socket }),
   lost: ({ lost: socket }) => ({ type: "lost", socket }),
@@ -76,10 +76,10 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
           break;
         }
         case "deliver":
-          (shown[command.reader] ??= []).push(...events(command.slice));
+          (shown[command.id] ??= []).push(...events(command.slice));
           break;
         case "end":
-          (shown[command.reader] ??= []).push({ type: "end", run: command.run, seq: null, reason: command.reason });
+          (shown[command.id] ??= []).push({ type: "end", run: command.run, seq: null, reason: command.reason });
           break;
         case "connect":
           last = command.socket;
@@ -95,7 +95,7 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
           commands.push({ probe: true });
           break;
         case "fail":
-          commands.push({ fail: command.reader, code: command.error.code });
+          commands.push({ fail: command.id, code: command.error.code });
           break;
         case "settle":
           commands.push({ settle: command.id, ...(command.error ? { code: command.error.code } : { reason: command.reason }) });

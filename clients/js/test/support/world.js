@@ -72,13 +72,13 @@ export class World {
         this.drop(command.socket, false);
         break;
       case "deliver":
-        this.shown[command.reader].push(...items(command.slice, this.clock.now()));
+        this.shown[command.id].push(...items(command.slice, this.clock.now()));
         break;
       case "end":
-        this.shown[command.reader].push({ run: command.run, seq: null, item: { end: command.reason } });
+        this.shown[command.id].push({ run: command.run, seq: null, item: { end: command.reason } });
         break;
       case "fail":
-        this.failed[command.reader] = command.error;
+        this.failed[command.id] = command.error;
         break;
       case "settle":
         this.settled[command.id] = command;
@@ -118,7 +118,7 @@ export class World {
   watch(reader, options) {
     this.shown[reader] = [];
     this.options[reader] = options;
-    this.feed({ type: "watch", reader, ...options });
+    this.feed({ type: "watch", id: reader, ...options });
   }
 
   /**
