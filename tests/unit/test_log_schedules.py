@@ -6,6 +6,7 @@ calls may be lost, late or answered twice. After every step the log obeys its ru
 rest, nothing that was acknowledged is missing or doubled, and each loser was told what
 befell it.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
