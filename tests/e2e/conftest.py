@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from demo.stack import LocalStack, local_stack
 
+from demo.stack import LocalStack, local_stack
 from tests.support.deployed import Deployed
 
 
