@@ -83,9 +83,12 @@ def attempt(call: Callable[[], T]) -> T:
         except (ClientError, ConnectionError, HTTPClientError) as error:
             if not passing(error):
                 raise
+            unavailable = Unavailable(f"AWS: {_name(error)}")
+            if tried < TRIES:
+                time.sleep(random.uniform(0, 0.025 * 2**tried))
+            # After the sleep, which is where a process may stand still for hours.
             if tried == TRIES or time.monotonic() - begun > GIVE_UP_SECONDS:
-                raise Unavailable(f"AWS: {_name(error)}") from error
-            time.sleep(random.uniform(0, 0.025 * 2**tried))
+                raise unavailable from error
     raise AssertionError("unreachable")
 
 

@@ -1,0 +1,87 @@
+"""How AWS is called: what is tried again, how often, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from tailrace.adapters import calls
+from tailrace.errors import Unavailable
+
+BROKEN: Any = {"ResponseMetadata": {"HTTPStatusCode": 503}}
+PASSING = [
+    ClientError({"Error": {"Code": "ThrottlingException"}}, "PutItem"),
+    ClientError(BROKEN, "PutItem"),
+    ReadTimeoutError(endpoint_url="https://example.invalid"),
+]
+
+
+class Time:
+    """Time that goes on only in sleeps, each as long as `asleep` says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.asleep: Callable[[float], float] = lambda seconds: seconds
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += self.asleep(seconds)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(calls, "time", time)
+    return time
+
+
+def failing(error: Exception, times: int) -> tuple[Callable[[], str], list[int]]:
+    tries: list[int] = []
+
+    def call() -> str:
+        tries.append(1)
+        if len(tries) <= times:
+            raise error
+        return "answer"
+
+    return call, tries
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+def test_what_may_pass_is_tried_again(time: Time, error: Exception) -> None:
+    call, tries = failing(error, calls.TRIES - 1)
+    assert calls.attempt(call) == "answer"
+    call, tries = failing(error, 99)
+    with pytest.raises(Unavailable):
+        calls.attempt(call)
+    assert len(tries) == calls.TRIES
+
+
+def test_what_is_wrong_with_the_call_is_raised_as_it_is(time: Time) -> None:
+    wrong = ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutItem")
+    call, tries = failing(wrong, 99)
+    with pytest.raises(ClientError) as told:
+        calls.attempt(call)
+    assert (told.value, len(tries)) == (wrong, 1)
+
+
+def test_a_process_that_stood_still_does_not_put_hours_later(time: Time) -> None:
+    """Rule 7: by then, what the put relies on may be gone."""
+    time.asleep = lambda seconds: 7_200.0
+    call, tries = failing(PASSING[0], 1)
+    with pytest.raises(Unavailable):
+        calls.attempt(call)
+    assert len(tries) == 1
+
+
+def test_an_unavailable_names_no_content(time: Time) -> None:
+    said: Any = {"Error": {"Code": "ThrottlingException", "Message": "secret"}}
+    call, _ = failing(ClientError(said, "PutItem"), 99)
+    with pytest.raises(Unavailable) as told:
+        calls.attempt(call)
+    assert told.value.message == "AWS: ThrottlingException"
