@@ -236,6 +236,7 @@ def test_busy_is_retryable_and_says_until_when(opened: Api) -> None:
         ("limit: must", {"operation": "read", "stream": STREAM, "limit": 0}),
         ("after: must", {"operation": "read", "stream": STREAM, "after": "1"}),
         ("sub: must", {"operation": "disconnect"}),
+        ("sub: must", {"operation": "disconnect", "sub": "\ud83d"}),
         ("chunks: must", {"stream": STREAM}),
         ("chunks: must", {"stream": STREAM, "chunks": []}),
         ("end: must", {"stream": STREAM, "chunks": ["a"], "end": "maybe"}),

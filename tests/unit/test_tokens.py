@@ -149,6 +149,7 @@ def test_grants_by_name_and_by_prefix(
         {"read": ["a b"]},
         {"read": ["a"] * 101},
         {"sub": ""},
+        {"sub": "half \ud83d"},
         {"key": "k9"},
         {"key": "current"},
     ],

@@ -36,6 +36,15 @@ def check_key(name: Any) -> str:
     return _check(_STREAM, "key", name)
 
 
+def check_sub(sub: Any) -> str:
+    """Return `sub` if a token may name it; else raise `Invalid`."""
+    if not isinstance(sub, str) or not 1 <= len(sub) <= 200:
+        raise Invalid("sub: must be text of 1 to 200 characters")
+    if sub != sub.encode("utf-8", "replace").decode():
+        raise Invalid("sub: must be text that UTF-8 can carry")
+    return sub
+
+
 def check_run(run: Any, now: int | None = None) -> str:
     """Return `run` if it is a UUIDv7 in canonical text, and not from a future clock.
 

@@ -199,9 +199,7 @@ class Publish:
         return {"stream": call.stream, "deleted": self._log.delete(call.stream)}
 
     def _disconnect(self, call: _Call) -> Answer:
-        sub = call.get("sub")
-        if not isinstance(sub, str) or not sub:
-            raise Invalid("sub: must be text")
+        sub = ids.check_sub(call.get("sub"))
         connections = self._state.connections_of(sub)
         for connection in connections:
             # The rows first: what is pushed meanwhile must not reach it.

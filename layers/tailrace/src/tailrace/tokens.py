@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 
 from .errors import Invalid, Unauthorized
-from .ids import check_stream
+from .ids import check_stream, check_sub
 from .ports import Rights
 
 AUDIENCE = "tailrace"
@@ -54,7 +54,7 @@ def mint(
         raise Invalid(f"key: {kid!r} is shorter than {_MIN_SECRET_BYTES} bytes")
     claims: dict[str, Any] = {
         "aud": AUDIENCE,
-        "sub": _check_sub(sub),
+        "sub": check_sub(sub),
         "iat": now,
         "exp": now + expires_in,
     }
@@ -97,7 +97,7 @@ def verify(token: str, ring: KeyRing, now: int) -> Rights:
     try:
         _check_count(claims)
         rights = Rights(
-            sub=_check_sub(claims["sub"]),
+            sub=check_sub(claims["sub"]),
             exp=_seconds(claims, "exp"),
             read=tuple(_check_grants("read", claims.get("read", []))),
             cancel=tuple(_check_grants("cancel", claims.get("cancel", []))),
@@ -140,12 +140,6 @@ def _check_count(claims: Mapping[str, Any]) -> None:
     lists = [claims.get(name, []) for name in ("read", "cancel", "send")]
     if sum(len(grants) for grants in lists if isinstance(grants, list)) > MAX_GRANTS:
         raise Invalid(f"more than {MAX_GRANTS} grants")
-
-
-def _check_sub(sub: Any) -> str:
-    if not isinstance(sub, str) or not 1 <= len(sub) <= 200:
-        raise Invalid("sub: must be text of 1 to 200 characters")
-    return sub
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> int:
