@@ -234,6 +234,48 @@ def test_the_budget_of_an_answer_is_in_bytes(stage: Stage) -> None:
     assert (sent <= ANSWER_BYTES, answer["more"]) == (True, True)
 
 
+def test_a_sync_that_takes_too_long_answers_the_rest_as_unavailable(
+    stage: Stage,
+) -> None:
+    """Else the function runs into its time-out, and nothing is answered at all."""
+    stage.connect()
+    last = stage.store.last
+
+    def slow(*args: Any) -> Any:
+        stage.clock.advance(4)
+        return last(*args)
+
+    stage.store.last = slow  # type: ignore[method-assign]
+    streams = [f"chat:{number}" for number in range(9)]
+    answer = stage.ask(type="sync", streams=dict.fromkeys(streams), n=1)
+    refused = {
+        name: facts["error"]["code"]
+        for name, facts in answer["tails"].items()
+        if "error" in facts
+    }
+    assert refused == dict.fromkeys(streams[3:], "unavailable")
+
+
+def test_what_the_tables_cannot_answer_is_told_with_its_n(stage: Stage) -> None:
+    stage.connect()
+
+    def throttled(id: str) -> Any:
+        raise Unavailable("AWS: ThrottlingException")
+
+    stage.state.connection = throttled  # type: ignore[method-assign]
+    answer = stage.ask(type="subscribe", stream=STREAM, n=7)
+    assert (answer["code"], answer["n"], answer["stream"]) == ("unavailable", 7, STREAM)
+
+
+def test_a_connection_that_cannot_be_closed_now_breaks_nothing(stage: Stage) -> None:
+    def throttled(connection: str) -> None:
+        raise Unavailable("AWS: LimitExceededException")
+
+    stage.gateway.disconnect = throttled  # type: ignore[method-assign]
+    answer = stage.ask(type="sync", streams={}, n=1)
+    assert answer["code"] == "unknown_connection"
+
+
 def test_a_slow_answer_stops_at_its_deadline(stage: Stage) -> None:
     stage.log.open(STREAM, "w", R1)
     for seq in range(2, 7):

@@ -94,7 +94,7 @@ def decode(body: Any) -> ClientFrame:
 
 
 def echo(body: Any) -> dict[str, Any]:
-    """Return `stream` and `n` of a bad frame, where they are fit to be sent back."""
+    """Return `stream` and `n` of a frame, where they are fit to be sent back."""
     try:
         frame = json.loads(body)
         found: dict[str, Any] = {}

@@ -7,6 +7,7 @@ no Lambda event and no API Gateway: `connect` raises what refuses the handshake,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from .errors import (
     TooLarge,
     TooMany,
     Unauthorized,
+    Unavailable,
     UnknownConnection,
 )
 from .log import Log
@@ -93,23 +95,13 @@ class Session:
 
     def receive(self, id: str, body: Any) -> None:
         """Handle one message of a client. Answers it; raises nothing of its own."""
-        about = {}
         try:
             connection = self._state.connection(id)
             if connection is None:
                 raise UnknownConnection("the server does not know this connection")
-            try:
-                frame = frames.decode(body)
-            except (Invalid, TooLarge, TooMany):
-                about = frames.echo(body)
-                raise
-            about = {"n": frame.n}
-            stream = getattr(frame, "stream", None)
-            if stream is not None:
-                about["stream"] = stream
-            self._handle(connection, frame)
+            self._handle(connection, frames.decode(body))
         except TailraceError as problem:
-            self._refuse(id, problem, about)
+            self._refuse(id, problem, frames.echo(body))
 
     # ---- frames ----------------------------------------------------------------------
 
@@ -144,6 +136,8 @@ class Session:
         }
         for stream, position in frame.streams.items():
             try:
+                if answer.late(self._clock()):
+                    raise Unavailable("the answer took too long; ask again")
                 tails[stream] = self._serve(
                     connection, stream, frame.n, position, answer
                 )
@@ -266,7 +260,8 @@ class Session:
             pass
         self._push(id, frames.error(problem, about))
         if close:
-            self._gateway.disconnect(id)
+            with contextlib.suppress(Unavailable):
+                self._gateway.disconnect(id)
 
     def _answer(self, id: str, **frame: Any) -> None:
         self._push(id, frames.encode(frame))
@@ -294,6 +289,10 @@ class _Answer:
     def take(self, frame: str, now: int) -> bool:
         """Whether the frame may still be sent; if not, the answer has stopped."""
         self._left -= chunks.size(frame)
-        if self._left < 0 or now >= self._deadline:
+        if self._left < 0 or self.late(now):
             self.stopped = True
         return not self.stopped
+
+    def late(self, now: int) -> bool:
+        """Whether its time is up; the function's own is not far behind."""
+        return now >= self._deadline
