@@ -1,7 +1,7 @@
 /**
  * What is asked of the server and kept in mind until it is answered: `sync`, `subscribe`,
- * `unsubscribe`, `cancel`, `auth`, and which reader an answer serves. Part of the pure
- * machine of `state.js`; knows nothing of how links come and go.
+ * `unsubscribe`, `cancel`, `auth`, and whom an answer serves. Part of the pure machine of
+ * `state.js`; knows nothing of how links come and go.
  */
 import { position } from "./cursor.js";
 
@@ -12,13 +12,16 @@ import { position } from "./cursor.js";
  *
  * @typedef {"idle" | "token" | "opening" | "syncing" | "live" | "waiting" | "closed"} Phase
  *
- * @typedef {import("./types.js").Question & {at: number, due: number, id?: string}} Asked
- *   A frame that wants an answer; `id` of the cancel that it is. Replaced, never changed.
+ * @typedef {{stream: string, run: string, due: number} & Pick<Reader, "gapAt" | "ask" | "tries" | "paused">} Cancel
+ *   It asks as a reader does, until it is answered or due.
+ *
+ * @typedef {import("./types.js").Question & {at: number, due: number}} Asked
+ *   A frame that wants an answer. Replaced, never changed.
  *
  * @typedef {object} Link A connection, or one in the making.
  * @property {Phase} phase
  * @property {number} socket
- * @property {number | null} due when its phase ends by itself
+ * @property {number} due when its phase ends by itself
  * @property {number} n of the last frame sent
  * @property {number} heard when the last frame came
  * @property {Map<number, Asked>} asked and unanswered, by `n`
@@ -31,18 +34,15 @@ import { position } from "./cursor.js";
  * @property {number | null} exp of its token, seconds
  * @property {boolean} fresh its token had never been used before
  *
- * @typedef {{value: string, exp: number | null, fixed: boolean, used: boolean}} Token
- *
  * @typedef {object} State
  * @property {number} now
  * @property {number} random
  * @property {Command[]} out commands of this step
- * @property {Link} link
- * @property {Link | null} next its successor, while rotating
+ * @property {Link[]} links the one in use, and while rotating its successor
  * @property {number} sockets how many were opened
  * @property {Record<string, Reader>} readers
- * @property {Record<string, {stream: string, run: string, due: number}>} cancels
- * @property {Token | null} token
+ * @property {Record<string, Cancel>} cancels
+ * @property {{value: string, exp: number | null, used: boolean} | null} token
  * @property {boolean} fetching a token
  * @property {number} attempt of the reconnect
  * @property {number} triedAt when the last socket was opened
@@ -58,21 +58,19 @@ import { position } from "./cursor.js";
  *   | {type: "send", socket: number, frame: import("./types.js").ClientFrame}
  *   | ({id: string} & import("./cursor.js").Output)
  *   | {type: "fail", id: string, error: Failure}
- *   | {type: "settle", id: string, reason?: string | null, error?: Failure}} Command
- *   `probe`: find out whether the server can be reached although a handshake failed.
+ *   | {type: "settle", id: string, reason: string | null}} Command
+ *   `probe`: find out whether the server can be reached although a handshake failed. `fail`:
+ *   of a reader or a cancel; `settle`: a cancel is answered.
  */
 
 /** Milliseconds without an answer, and without anything else, until a connection is dead. */
 export const ANSWER = 5_000;
 
-/** @param {Link | null} link */
-export const isOpen = (link) => link?.phase === "live" || link?.phase === "syncing";
+/** @param {Link} link */
+export const isOpen = ({ phase }) => phase === "live" || phase === "syncing";
 
 /** @param {State} s */
-export const isWanted = ({ readers, cancels }) => Object.keys({ ...readers, ...cancels }).length > 0;
-
-/** @param {State} s */
-export const links = ({ link, next }) => (next ? [link, next] : [link]);
+export const everyone = ({ readers, cancels }) => Object.entries({ ...readers, ...cancels });
 
 /**
  * The readers of a stream, or all.
@@ -86,12 +84,11 @@ export const readersOf = ({ readers }, stream) =>
  * @param {State} s
  * @param {Link} link
  * @param {import("./types.js").Question} frame
- * @param {string} [id]
  * @returns {number} its `n`
  */
-export function ask(s, link, frame, id) {
+export function ask(s, link, frame) {
   const n = ++link.n;
-  link.asked.set(n, { ...frame, id, at: s.now, due: s.now + ANSWER });
+  link.asked.set(n, { ...frame, at: s.now, due: s.now + ANSWER });
   s.out.push({ type: "send", socket: link.socket, frame: { ...frame, n } });
   return n;
 }
@@ -101,9 +98,9 @@ export function ask(s, link, frame, id) {
  * is no repair.
  * @param {State} s
  * @param {Link} link
- * @param {boolean} catching
+ * @param {boolean} [catching]
  */
-export function sync(s, link, catching) {
+export function sync(s, link, catching = false) {
   /** @type {Map<string, Position>} */
   const streams = new Map();
   for (const [, reader] of readersOf(s)) {
@@ -117,18 +114,23 @@ export function sync(s, link, catching) {
 }
 
 /**
- * Asks for each reader whose gap is due.
+ * Asks for everyone whose time to ask has come.
  * @param {State} s
  */
 export function askDue(s) {
-  if (!isOpen(s.link)) return;
-  for (const [, reader] of readersOf(s)) {
-    if (reader.ask || reader.paused || reader.gapAt === null || reader.gapAt > s.now) continue;
-    const { stream } = reader;
-    const where = position(reader);
-    const [run, after] = where ?? [];
-    // JSON leaves out what is undefined.
-    mark(s, s.link, stream, where, ask(s, s.link, { type: "subscribe", stream, run: run ?? undefined, after }));
+  const [link] = s.links;
+  if (!isOpen(link)) return;
+  for (const [, one] of everyone(s)) {
+    if (one.ask || one.paused || one.gapAt > s.now) continue;
+    const { stream } = one;
+    if ("due" in one) {
+      one.ask = { socket: link.socket, n: ask(s, link, { type: "cancel", stream, run: one.run }), cursor: null };
+    } else {
+      const where = position(one);
+      const [run, after] = where ?? [];
+      // JSON leaves out what is undefined.
+      mark(s, link, stream, where, ask(s, link, { type: "subscribe", stream, run: run ?? undefined, after }));
+    }
   }
 }
 
@@ -145,7 +147,7 @@ function mark(s, { socket, streams }, stream, where, n) {
   for (const [, reader] of readersOf(s, stream)) {
     if (reader.paused || String(position(reader)) !== String(where)) continue;
     reader.ask = { socket, n, cursor: reader.cursor };
-    reader.gapAt = null;
+    reader.gapAt = Infinity;
   }
 }
 
@@ -162,25 +164,16 @@ export function leave(s, link, stream) {
 }
 
 /**
- * @param {State} s
- * @param {string} id
- */
-export function sendCancel(s, id) {
-  const { stream, run } = s.cancels[id];
-  ask(s, s.link, { type: "cancel", stream, run }, id);
-}
-
-/**
- * Lets go of a question that will not be answered: its readers ask again after `delay`.
+ * Lets go of a question that will not be answered: who waits for it asks again, after a delay.
  * @param {State} s
  * @param {number} socket
- * @param {number | null} n null: every question on that socket
- * @param {(reader: Reader) => number} delay
+ * @param {number} [n] without it, every question on that socket
+ * @param {(tries: number) => number} [delay]
  */
-export function release(s, socket, n, delay) {
-  for (const [, reader] of readersOf(s)) {
-    if (reader.ask?.socket !== socket || reader.ask.n !== (n ?? reader.ask.n)) continue;
-    reader.ask = null;
-    reader.gapAt = s.now + delay(reader);
+export function release(s, socket, n, delay = () => 0) {
+  for (const [, one] of everyone(s)) {
+    if (one.ask?.socket !== socket || one.ask.n !== (n ?? one.ask.n)) continue;
+    one.ask = null;
+    one.gapAt = s.now + delay(one.tries);
   }
 }

@@ -43,26 +43,12 @@ import { deadline, initial, status, step } from "./state.js";
  *   for good
  */
 
-/**
- * A clock that never goes back and does not stop while a laptop sleeps: wall time may jump
- * back and the monotonic clock may pause, so the larger step of the two counts.
- * @returns {Clock}
- */
-function systemClock() {
-  let time = 0;
-  let wall = Date.now();
-  let steady = performance.now();
-  return {
-    now() {
-      const [w, s] = [Date.now(), performance.now()];
-      time += Math.max(w - wall, s - steady, 0);
-      [wall, steady] = [w, s];
-      return time;
-    },
-    setTimeout: (act, ms) => setTimeout(act, ms),
-    clearTimeout: (timer) => clearTimeout(timer),
-  };
-}
+/** @type {Clock} */
+const CLOCK = {
+  now: () => performance.now(),
+  setTimeout: (act, ms) => setTimeout(act, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
+};
 
 /**
  * When a JWT expires, in seconds; null where that cannot be read.
@@ -93,7 +79,7 @@ export function createClient({
   page = globalThis,
   WebSocket = page.WebSocket,
   fetch = page.fetch,
-  clock = systemClock(),
+  clock = CLOCK,
   random = Math.random,
 }) {
   let state = initial();
@@ -191,15 +177,10 @@ export function createClient({
 
   /** @type {Record<string, (command: any) => void>} */
   const ACTS = {
-    settle(command) {
-      pass(command);
-      sinks.delete(command.id);
-    },
     async token() {
-      const fixed = typeof token !== "function";
       try {
-        const value = fixed ? token : await token();
-        dispatch({ type: "token", token: value, exp: expiryOf(value), fixed });
+        const value = typeof token === "function" ? await token() : token;
+        dispatch({ type: "token", token: value, exp: expiryOf(value) });
       } catch (error) {
         const { retryable, message } = /** @type {any} */ (error ?? {});
         dispatch({ type: "tokenless", fatal: retryable === false, message });

@@ -21,7 +21,7 @@
  * @property {string | null} shown the run begun and not ended
  * @property {readonly Came[]} held slices that lie ahead, by seq; replaced, never changed
  * @property {number} tail last seq known to exist
- * @property {number | null} gapAt when to ask
+ * @property {number} gapAt when to ask, or Infinity
  * @property {{socket: number, n: number, cursor: Cursor | null} | null} ask in flight
  * @property {number} tries asks in a row that brought nothing
  * @property {boolean} catching until an answer has told all: what comes is no repair
@@ -210,13 +210,13 @@ export function receive(reader, slice, now) {
     take(reader, came, out);
     release(reader, out);
     reader.tries = 0;
-    reader.gapAt = null;
+    reader.gapAt = Infinity;
   } else {
     if (what === "anew") reader.cursor = null;
     const known = reader.held.some((h) => h.run === slice.run && h.seq === slice.seq && h.next >= slice.next);
     if (!known) reader.held = [...reader.held, came].sort((a, b) => a.seq - b.seq).slice(0, HELD);
   }
-  if (behind(reader)) reader.gapAt ??= now + GAP;
+  if (behind(reader)) reader.gapAt = Math.min(reader.gapAt, now + GAP);
   return out;
 }
 
@@ -242,7 +242,8 @@ export function answered(reader, answer, now, random) {
   /** @type {Output[]} */
   const out = [];
   const asked = reader.ask?.cursor ?? null;
-  reader.ask = reader.gapAt = null;
+  reader.ask = null;
+  reader.gapAt = Infinity;
   reader.tail = answer.tail;
   // A cursor that has moved since was continued by the log: `from` is old news.
   if (reader.cursor === asked && !reader.paused) {
@@ -314,5 +315,5 @@ export function noted(reader, answer, now) {
   const agrees = cursor
     ? tail <= cursor.seq && (run === null || (cursor.run !== null && run <= cursor.run))
     : awaited(reader, answer);
-  if (!agrees) reader.gapAt ??= now + GAP;
+  if (!agrees) reader.gapAt = Math.min(reader.gapAt, now + GAP);
 }

@@ -1,9 +1,9 @@
 /**
- * How connections come and go (PROTOCOL.md §3.1 and §3.5, rules 8 to 10). During rotation
- * there are two, `link` and `next`. What a link does about each cause in each phase is
- * `TABLE`: a phase or a cause without an entry does not compile.
+ * How connections come and go (PROTOCOL.md §3.1 and §3.5, rules 8 to 10). What a link does
+ * about each cause in each phase is `TABLE`: a phase or a cause without an entry does not
+ * compile.
  */
-import { ANSWER, ask, askDue, isOpen, isWanted, leave, links, readersOf, release, sendCancel, sync } from "./asks.js";
+import { ANSWER, ask, askDue, everyone, isOpen, leave, readersOf, release, sync } from "./asks.js";
 import { backoff } from "./cursor.js";
 
 /**
@@ -28,7 +28,7 @@ const REFUSALS = 3;
 export const blank = () => ({
   phase: "idle",
   socket: 0,
-  due: null,
+  due: Infinity,
   n: 0,
   heard: 0,
   asked: new Map(),
@@ -72,10 +72,10 @@ export const TABLE = {
 
 /**
  * @param {State} s
- * @param {Link} link
  * @param {Cause} cause
+ * @param {Link} [link]
  */
-export const cause = (s, link, cause) => TABLE[link.phase][cause](s, link);
+export const cause = (s, cause, link = s.links[0]) => TABLE[link.phase][cause](s, link);
 
 /** @type {Act} */
 export function connect(s, link) {
@@ -94,12 +94,13 @@ export function wantToken(s) {
 
 /** @type {Act} */
 function open(s, link) {
-  const { value, exp, fixed, used } = /** @type {import("./asks.js").Token} */ (s.token);
+  const { token, now } = s;
+  if (!token) return;
   const socket = ++s.sockets;
-  Object.assign(link, { phase: "opening", socket, due: s.now + HANDSHAKE, exp, fresh: fixed || !used });
-  s.token = { value, exp, fixed, used: true };
-  s.triedAt = s.now;
-  s.out.push({ type: "connect", socket, token: value });
+  Object.assign(link, { phase: "opening", socket, due: now + HANDSHAKE, exp: token.exp, fresh: !token.used });
+  s.token = { ...token, used: true };
+  s.triedAt = now;
+  s.out.push({ type: "connect", socket, token: token.value });
 }
 
 /**
@@ -108,8 +109,8 @@ function open(s, link) {
  */
 function greet(s, link) {
   const rotateAt = s.now + (100 + 15 * s.random) * MINUTE;
-  Object.assign(link, { phase: "syncing", due: null, heard: s.now, rotateAt });
-  sync(s, link, link === s.link);
+  Object.assign(link, { phase: "syncing", due: Infinity, heard: s.now, rotateAt });
+  sync(s, link, link === s.links[0]);
   askDue(s);
 }
 
@@ -120,21 +121,19 @@ function greet(s, link) {
 function settle(s, link) {
   link.phase = "live";
   link.liveAt = s.now;
-  if (link === s.next) {
-    const { socket } = s.link;
-    s.link = link;
-    s.next = null;
+  const [{ socket }] = s.links;
+  if (socket !== link.socket) {
     s.out.push({ type: "close", socket });
-    release(s, socket, null, () => 0);
+    release(s, socket);
   }
+  s.links = [link];
   s.refusals = 0;
   refreshAt(s, link, link.exp);
-  for (const id in s.cancels) sendCancel(s, id);
   // What began or ended to be watched since the `sync`.
   for (const [, reader] of readersOf(s)) if (!reader.ask && !link.streams.has(reader.stream)) reader.gapAt = s.now;
   for (const stream of link.streams.keys()) if (!readersOf(s, stream).length) leave(s, link, stream);
   askDue(s);
-  if (!isWanted(s)) linger(s, link);
+  if (!everyone(s).length) linger(s, link);
 }
 
 /**
@@ -145,21 +144,17 @@ export function retreat(s, link) {
   const { socket, liveAt, phase } = link;
   if (phase === "token") s.fetching = false;
   if (socket) s.out.push({ type: "close", socket });
-  if (link === s.next) {
-    s.next = null;
-    s.link.rotateAt = s.now + MINUTE * (0.5 + s.random);
-  } else if (s.next) {
-    s.link = s.next;
-    s.next = null;
+  s.links = s.links.filter((other) => other !== link);
+  if (s.links.length) {
+    s.links[0].rotateAt = s.now + MINUTE * (0.5 + s.random);
   } else {
-    Object.assign(link, blank());
-    if (isWanted(s)) {
+    s.links = [blank()];
+    if (everyone(s).length) {
       if (s.now - liveAt >= STEADY) s.attempt = 0;
-      link.phase = "waiting";
-      link.due = s.now + backoff(s.attempt++, s.random);
+      Object.assign(s.links[0], { phase: "waiting", due: s.now + backoff(s.attempt++, s.random) });
     }
   }
-  release(s, socket, null, () => 0);
+  release(s, socket);
   askDue(s);
 }
 
@@ -168,10 +163,9 @@ export function retreat(s, link) {
  * @type {Act}
  */
 function rejected(s, link) {
-  const { fresh } = link;
   retreat(s, link);
-  if (s.link !== link || link.phase !== "waiting") return;
-  link.fresh = fresh;
+  if (s.links[0].phase !== "waiting") return;
+  s.links[0].fresh = link.fresh;
   s.out.push({ type: "probe" });
 }
 
@@ -179,7 +173,7 @@ function rejected(s, link) {
 function hurry(s, link) {
   const due = s.triedAt + HURRY;
   if (due <= s.now) connect(s, link);
-  else link.due = Math.min(due, link.due ?? due);
+  else link.due = Math.min(due, link.due);
 }
 
 /** @type {Act} */
@@ -196,14 +190,13 @@ function linger(s, link) {
 
 /** @type {Act} */
 function unlinger(_, link) {
-  link.due = null;
+  link.due = Infinity;
 }
 
 /** @param {State} s */
 function rest(s) {
-  for (const { socket } of links(s)) if (socket) s.out.push({ type: "close", socket });
-  s.link = blank();
-  s.next = null;
+  for (const { socket } of s.links) if (socket) s.out.push({ type: "close", socket });
+  s.links = [blank()];
 }
 
 /**
@@ -211,23 +204,18 @@ function rest(s) {
  * @type {Act}
  */
 function test(s, link) {
-  if (link.asked.size === 0 && link.syncedAt + HURRY <= s.now) sync(s, link, false);
+  if (!link.asked.size && link.syncedAt + HURRY <= s.now) sync(s, link);
 }
 
 /**
  * @param {State} s
- * @param {import("./types.js").Failure} error
+ * @param {import("./types.js").Failure} failure
  */
-export function fatally(s, error) {
+export function fatally(s, failure) {
   rest(s);
-  for (const id in s.readers) s.out.push({ type: "fail", id, error });
-  for (const id in s.cancels) s.out.push({ type: "settle", id, error });
-  s.readers = {};
-  s.cancels = {};
-  s.token = null;
-  s.fetching = false;
-  s.failure = error;
-  s.link.phase = "closed";
+  for (const [id] of everyone(s)) s.out.push({ type: "fail", id, error: failure });
+  Object.assign(s, { readers: {}, cancels: {}, token: null, fetching: false, failure });
+  s.links[0].phase = "closed";
 }
 
 /**
@@ -236,14 +224,8 @@ export function fatally(s, error) {
  * @param {import("./types.js").Failure} error
  */
 export function refused(s, error) {
-  const hopeless = s.token?.fixed && error.code === "unauthorized";
-  if (++s.refusals >= REFUSALS || hopeless) fatally(s, error);
-  else forgetToken(s);
-}
-
-/** @param {State} s */
-export function forgetToken(s) {
-  if (!s.token?.fixed) s.token = null;
+  s.token = null;
+  if (++s.refusals >= REFUSALS) fatally(s, error);
 }
 
 /**
@@ -252,20 +234,20 @@ export function forgetToken(s) {
  * @param {Link} link
  * @param {number | null} exp
  */
-export function refreshAt({ now, aws, token }, link, exp) {
-  if (exp === null || !aws || token?.fixed) return;
-  link.authAt = now + 0.8 * Math.max(0, exp * 1000 - now - aws.offset);
+export function refreshAt({ now, aws }, link, exp) {
+  if (exp && aws) link.authAt = now + Math.max(1000, 0.8 * (exp * 1000 - now - aws.offset));
 }
 
 /** @type {Act} */
 function authorize(s, link) {
-  if (!s.token || link.authAt > s.now) return;
-  s.token.used = true;
-  ask(s, link, { type: "auth", token: s.token.value });
+  const { token, now } = s;
+  if (!token || link.authAt > now) return;
+  s.token = { ...token, used: true };
+  ask(s, link, { type: "auth", token: token.value });
   link.authAt = Infinity;
 }
 
 /** @type {Act} */
 export function postpone(s, link) {
-  if (isOpen(link) && link.authAt <= s.now) link.authAt = s.now + ANSWER * (1 + s.random);
+  if (link.authAt <= s.now) link.authAt = s.now + ANSWER * (1 + s.random);
 }

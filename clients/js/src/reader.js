@@ -42,8 +42,14 @@ import { textOf } from "./text.js";
  * @typedef {{type: "end", reason: string, message?: string} & Told} EndEvent
  * @typedef {OpenEvent | ClaimEvent | ChunkEvent | EndEvent} StreamEvent
  *
- * @typedef {object} Reader One reader of one stream. To read it is to watch; to leave the
- *   loop is to stop watching, and to read again is to go on. One thing reads it at a time.
+ * @typedef {ReaderMembers & {[Symbol.asyncIterator](): AsyncIterableIterator<Json>}} Reader
+ *   One reader of one stream. To read it is to watch; to leave the loop is to stop watching,
+ *   and to read again is to go on. One thing reads it at a time. Iterated itself it gives the
+ *   chunks of the run: it ends where the run is `completed`, and throws any other end as a
+ *   `TailraceError` with the reason as its `code`. With `follow`, the chunks of all runs,
+ *   without end.
+ *
+ * @typedef {object} ReaderMembers
  * @property {string} name of the stream
  * @property {Cursor | null} cursor what to hand back as `after`: plain JSON, null until
  *   something was read
@@ -51,9 +57,6 @@ import { textOf } from "./text.js";
  *   was read ended; null while one goes on
  * @property {() => AsyncIterableIterator<StreamEvent>} events everything that happens, failed
  *   runs included; throws only what ends the reading
- * @property {() => AsyncIterableIterator<Json>} [Symbol.asyncIterator] the chunks of the run.
- *   Ends where the run is `completed`; any other end is thrown as a `TailraceError` with the
- *   reason as its `code`. With `follow`, of all runs, and without end.
  * @property {() => ReadableStream<Json>} readable the chunks, read no faster than their consumer
  * @property {(text?: (chunk: Json) => string) => Promise<string>} text the whole text of the
  *   run, when it is complete; `text` of a chunk is by default what `textOf` says
@@ -206,9 +209,11 @@ export function createReader(port, name, options) {
     }, source.close);
   }
 
+  /** @returns {AsyncIterableIterator<Json>} */
   function chunks() {
     const all = events();
-    return iterator(async () => {
+    /** @returns {Promise<IteratorResult<Json>>} */
+    const next = async () => {
       for (;;) {
         const { done, value } = await all.next();
         if (done) return { done, value: undefined };
@@ -217,7 +222,8 @@ export function createReader(port, name, options) {
         close();
         if (value.reason !== "completed") throw new TailraceError(value.reason, value.message, value.reason === LOST);
       }
-    }, close);
+    };
+    return iterator(next, close);
   }
 
   const close = () => reading?.close();
@@ -239,7 +245,7 @@ export function createReader(port, name, options) {
           async pull(controller) {
             const { done, value } = await all.next();
             if (done) controller.close();
-            else controller.enqueue(value);
+            else controller.enqueue(/** @type {Json} */ (value));
           },
           cancel: close,
         },
@@ -248,7 +254,7 @@ export function createReader(port, name, options) {
     },
     async text(text = textOf) {
       let whole = "";
-      for await (const chunk of chunks()) whole += text(chunk);
+      for await (const chunk of chunks()) whole += text(/** @type {Json} */ (chunk));
       return whole;
     },
     async cancel() {

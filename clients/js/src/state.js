@@ -8,10 +8,10 @@
  * them, `cursor.js` each reader's place in the log; here is what each event and each server
  * frame means.
  */
-import { ANSWER, askDue, isOpen, isWanted, leave, links, readersOf, release, sendCancel, sync } from "./asks.js";
+import { ANSWER, askDue, everyone, isOpen, leave, readersOf, release, sync } from "./asks.js";
 import { answered, backoff, noted, receive, watch } from "./cursor.js";
 import { MAX_STREAMS } from "./frames.js";
-import { blank, cause, connect, fatally, forgetToken, postpone, refreshAt, refused, retreat, wantToken } from "./links.js";
+import { blank, cause, connect, fatally, postpone, refreshAt, refused, retreat, wantToken } from "./links.js";
 
 export { TABLE } from "./links.js";
 
@@ -25,13 +25,13 @@ export { TABLE } from "./links.js";
  *   {type: "watch", id: string, stream: string, after?: import("./types.js").Cursor | null, run?: string | null, follow?: boolean}
  *   | {type: "unwatch" | "pause" | "resume", id: string}
  *   | {type: "cancel", id: string, stream: string, run: string}
- *   | {type: "token", token: string, exp?: number | null, fixed?: boolean}
+ *   | {type: "token", token: string, exp?: number | null}
  *   | {type: "tokenless", fatal?: boolean, message?: string}
  *   | {type: "opened" | "lost", socket: number}
  *   | {type: "frame", socket: number, frame: import("./types.js").ServerFrame}
  *   | {type: "probed", reachable: boolean}
  *   | {type: "online" | "offline" | "visible" | "hidden" | "tick" | "close"})} Event
- *   `fixed`: the token cannot be renewed. `fatal`: nor will there ever be one.
+ *   `fatal`: nor will there ever be a token.
  */
 
 /** Milliseconds. */
@@ -45,8 +45,7 @@ export const initial = () => ({
   now: 0,
   random: 0,
   out: [],
-  link: blank(),
-  next: null,
+  links: [blank()],
   sockets: 0,
   readers: {},
   cancels: {},
@@ -62,11 +61,11 @@ export const initial = () => ({
 });
 
 /**
- * @template {Link | null} T
- * @param {T} link
- * @returns {T}
+ * @template {object} T
+ * @param {Record<string, T>} all
+ * @returns {Record<string, T>}
  */
-const draft = (link) => link && { ...link, asked: new Map(link.asked), streams: new Map(link.streams) };
+const copies = (all) => Object.fromEntries(Object.entries(all).map(([id, one]) => [id, { ...one }]));
 
 /**
  * @param {State} state
@@ -74,13 +73,15 @@ const draft = (link) => link && { ...link, asked: new Map(link.asked), streams: 
  * @returns {{state: State, commands: Command[]}}
  */
 export function step(state, event) {
-  const s = { ...state, now: Math.max(state.now, event.now), random: event.random ?? 0.5 };
-  s.out = [];
-  s.link = draft(s.link);
-  s.next = draft(s.next);
-  s.cancels = { ...s.cancels };
-  s.readers = {};
-  for (const id in state.readers) s.readers[id] = { ...state.readers[id] };
+  const s = {
+    ...state,
+    now: Math.max(state.now, event.now),
+    random: event.random ?? 0.5,
+    out: [],
+    links: state.links.map((link) => ({ ...link, asked: new Map(link.asked), streams: new Map(link.streams) })),
+    readers: copies(state.readers),
+    cancels: copies(state.cancels),
+  };
   /** @type {(s: State, event: any) => void} */ (EVENTS[event.type])(s, event);
   return { state: s, commands: s.out };
 }
@@ -91,57 +92,51 @@ export function step(state, event) {
  * @returns {number}
  */
 export function deadline(s) {
-  const { link, next, readers, cancels } = s;
+  const [link, next] = s.links;
   let at = Infinity;
-  for (const { due, asked } of links(s)) {
-    at = Math.min(at, due ?? at);
+  for (const { due, asked } of s.links) {
+    at = Math.min(at, due);
     for (const question of asked.values()) at = Math.min(at, question.due);
   }
-  for (const id in cancels) at = Math.min(at, cancels[id].due);
+  for (const id in s.cancels) at = Math.min(at, s.cancels[id].due);
   if (isOpen(link)) {
-    for (const id in readers) {
-      const { gapAt, ask, paused } = readers[id];
-      if (!ask && !paused) at = Math.min(at, gapAt ?? at);
-    }
+    for (const [, { gapAt, ask, paused }] of everyone(s)) if (!ask && !paused) at = Math.min(at, gapAt);
   }
-  if (link.phase !== "live") return at;
-  return Math.min(at, syncAt(s), next ? at : link.rotateAt, s.fetching ? at : link.authAt);
+  return link.phase === "live" ? Math.min(at, syncAt(s), next ? at : link.rotateAt, s.fetching ? at : link.authAt) : at;
 }
 
 /**
  * @param {State} s
  * @returns {import("./types.js").Status}
  */
-export function status({ link: { phase }, readers, online, attempt }) {
+export function status({ links: [{ phase }], readers, online, attempt }) {
   if (phase === "idle" || phase === "closed") return phase;
   if (!online || (phase === "waiting" && attempt > 1)) return "offline";
   if (phase === "syncing" || Object.values(readers).some((r) => r.ask && r.catching)) return "replaying";
-  return phase === "live" ? "live" : "connecting";
+  return phase === "live" ? phase : "connecting";
 }
 
 /** @param {State} s */
-function syncAt({ link, readers, visible }) {
+function syncAt({ links: [{ syncedAt }], readers, visible }) {
   let every = Infinity;
   for (const id in readers) {
     // A run is awaited by whoever looks at the page; a hidden page asks when it comes back.
-    if (visible || readers[id].shown) return link.syncedAt + SYNC;
+    if (visible || readers[id].shown) return syncedAt + SYNC;
     every = IDLE_SYNC;
   }
-  return link.syncedAt + every;
+  return syncedAt + every;
 }
 
 /** @type {Record<Event["type"], (s: State, event: any) => void>} */
 const EVENTS = {
   watch(s, { id, ...options }) {
     const names = new Set(Object.values(s.readers).map((r) => r.stream)).add(options.stream);
-    const error = names.size > MAX_STREAMS ? { code: "too_many", message: `at most ${MAX_STREAMS} streams` } : closed(s);
-    if (error) {
-      s.out.push({ type: "fail", id, error });
+    if (names.size > MAX_STREAMS) {
+      s.out.push({ type: "fail", id, error: { code: "too_many", message: `at most ${MAX_STREAMS} streams` } });
       return;
     }
     s.readers[id] = watch(options, s.now);
-    cause(s, s.link, "wanted");
-    askDue(s);
+    begin(s);
   },
   unwatch: (s, { id }) => forget(s, id),
   pause(s, { id }) {
@@ -152,25 +147,22 @@ const EVENTS = {
     askDue(s);
   },
   cancel(s, { id, stream, run }) {
-    s.cancels[id] = { stream, run, due: s.now + CANCEL };
-    const error = closed(s);
-    if (error) return settle(s, id, { error });
-    if (s.link.phase === "live") sendCancel(s, id);
-    cause(s, s.link, "wanted");
+    s.cancels[id] = { stream, run, due: s.now + CANCEL, gapAt: s.now, ask: null, tries: 0, paused: false };
+    begin(s);
   },
-  token(s, { token, exp = null, fixed = false }) {
+  token(s, { token, exp = null }) {
     s.fetching = false;
-    s.token = { value: token, exp, fixed, used: false };
-    for (const link of links(s)) cause(s, link, "token");
+    s.token = { value: token, exp, used: false };
+    for (const link of s.links) cause(s, "token", link);
   },
   tokenless(s, { fatal, message }) {
     if (fatal && s.fetching) fatally(s, { code: "unauthorized", message });
     s.fetching = false;
-    for (const link of links(s)) cause(s, link, "tokenless");
+    for (const link of s.links) cause(s, "tokenless", link);
   },
-  opened: (s, { socket }) => on(s, socket, (link) => cause(s, link, "opened")),
+  opened: (s, { socket }) => on(s, socket, (link) => cause(s, "opened", link)),
   lost(s, { socket }) {
-    on(s, socket, (link) => cause(s, link, "lost"));
+    on(s, socket, (link) => cause(s, "lost", link));
     // What is lost needs no closing.
     s.out = s.out.filter((command) => command.type !== "close" || command.socket !== socket);
   },
@@ -179,41 +171,43 @@ const EVENTS = {
       if (!isOpen(link)) return;
       link.heard = s.now;
       FRAMES[/** @type {keyof typeof FRAMES} */ (frame.type)](s, link, frame);
+      askDue(s);
     }),
   probed(s, { reachable }) {
+    const [{ phase, fresh }] = s.links;
     // Only where the server was there, and refused, does a failed handshake tell of the token.
-    if (!reachable || s.link.phase !== "waiting") return;
-    if (s.link.fresh) refused(s, { code: "refused", message: "the handshake was refused" });
-    else forgetToken(s);
+    if (!reachable || phase !== "waiting") return;
+    if (fresh) refused(s, { code: "refused", message: "the handshake was refused" });
+    s.token = null;
   },
   online(s) {
     s.online = true;
-    cause(s, s.link, "wake");
+    cause(s, "wake");
   },
   offline(s) {
     s.online = false;
   },
   visible(s) {
     s.visible = true;
-    cause(s, s.link, "wake");
+    cause(s, "wake");
   },
   hidden(s) {
     s.visible = false;
   },
   tick(s) {
     const { now } = s;
-    for (const link of links(s)) {
-      if (link.due !== null && link.due <= now) cause(s, link, "due");
+    for (const link of s.links) {
+      if (link.due <= now) cause(s, "due", link);
       overdue(s, link);
     }
     for (const id in s.cancels) {
-      if (s.cancels[id].due <= now) settle(s, id, { error: { code: "unavailable", retryable: true } });
+      if (s.cancels[id].due <= now) end(s, { type: "fail", id, error: { code: "unavailable", retryable: true } });
     }
-    const { link } = s;
+    const [link, next] = s.links;
     if (link.phase === "live") {
       if (link.authAt <= now) wantToken(s);
-      if (link.rotateAt <= now && !s.next) connect(s, (s.next = blank()));
-      if (syncAt(s) <= now) sync(s, link, false);
+      if (link.rotateAt <= now && !next) connect(s, (s.links[1] = blank()));
+      if (syncAt(s) <= now) sync(s, link);
     }
     askDue(s);
   },
@@ -234,44 +228,38 @@ const FRAMES = {
   subscribed(s, link, { stream, n, ...tail }) {
     strike(link, n);
     take(s, link, stream, n, tail);
-    askDue(s);
   },
   synced(s, link, { n, time, tails }) {
     const question = strike(link, n);
     if (question) measure(s, question.at, time);
-    for (const [stream, tail] of Object.entries(tails)) {
-      if (tail.error) trouble(s, stream, tail.error, n);
-      else take(s, link, stream, n, tail);
-    }
+    for (const [stream, tail] of Object.entries(tails)) take(s, link, stream, n, tail);
     // A stream that the answer passed over.
-    release(s, link.socket, n, (reader) => backoff(reader.tries, s.random));
-    cause(s, link, "synced");
-    askDue(s);
+    release(s, link.socket, n, (tries) => backoff(tries, s.random));
+    cause(s, "synced", link);
   },
   unsubscribed(s, link, { stream, n, reason }) {
     strike(link, n);
-    if (reason === "forbidden") trouble(s, stream, { code: reason, message: "no longer granted" });
+    if (reason === "forbidden") trouble(s, link, { code: reason, message: "no longer granted" }, stream);
     // An unsubscribe of before the last subscribe took nothing away.
     if (n < (link.streams.get(stream) ?? 0)) return;
     for (const [, reader] of readersOf(s, stream)) Object.assign(reader, { ask: null, gapAt: s.now });
-    askDue(s);
   },
-  cancelled(s, link, { n, reason }) {
-    const { id } = strike(link, n) ?? {};
-    if (id) settle(s, id, { reason });
+  cancelled(s, link, { n, reason = null }) {
+    strike(link, n);
+    for (const [id] of asking(s, link, n)) end(s, { type: "settle", id, reason });
   },
   authorized(s, link, { n, expires_at }) {
     strike(link, n);
     s.refusals = 0;
     refreshAt(s, link, expires_at);
-    sync(s, link, false);
+    sync(s, link);
   },
   error(s, link, { type, stream, n, ...error }) {
     const question = strike(link, n);
     const { code, retryable } = error;
     if (question?.type === "auth") {
       // The old token may still be good: it is the server that closes.
-      forgetToken(s);
+      s.token = null;
       if (++s.refusals >= MISSES) return;
       link.authAt = s.now;
       postpone(s, link);
@@ -280,12 +268,8 @@ const FRAMES = {
       refused(s, error);
     } else if (code === "unknown_connection" || (retryable && link.phase === "syncing" && question?.type === "sync")) {
       retreat(s, link);
-    } else if (question?.id) {
-      settle(s, question.id, { error });
-    } else if (question?.type === "sync") {
-      for (const name of Object.keys(question.streams)) trouble(s, name, error, n);
-    } else if (question?.type !== "unsubscribe") {
-      trouble(s, stream ?? question?.stream, error, n);
+    } else {
+      trouble(s, link, error, stream, n);
     }
   },
   gateway(s, link) {
@@ -295,8 +279,15 @@ const FRAMES = {
   },
 };
 
-/** @param {State} s */
-const closed = ({ failure }) => (failure?.code === "closed" ? failure : null);
+/**
+ * Somebody wants something.
+ * @param {State} s
+ */
+function begin(s) {
+  if (s.failure?.code === "closed") fatally(s, s.failure);
+  else cause(s, "wanted");
+  askDue(s);
+}
 
 /**
  * @param {State} s
@@ -304,7 +295,7 @@ const closed = ({ failure }) => (failure?.code === "closed" ? failure : null);
  * @param {(link: Link) => void} act
  */
 function on(s, socket, act) {
-  for (const link of links(s)) if (link.socket === socket) act(link);
+  for (const link of s.links) if (link.socket === socket) act(link);
 }
 
 /**
@@ -329,14 +320,23 @@ function delay(link, due, which) {
 }
 
 /**
+ * Those who wait for an answer.
+ * @param {State} s
+ * @param {Link} link
+ * @param {number | undefined} n
+ */
+const asking = (s, link, n) => everyone(s).filter(([, { ask }]) => ask?.n === n && ask?.socket === link.socket);
+
+/**
  * Gives each reader of a stream a tail, as the answer to its ask or to somebody else's.
  * @param {State} s
  * @param {Link} link
  * @param {string} stream
  * @param {number} n
- * @param {import("./types.js").Tail} tail
+ * @param {import("./types.js").Tail & {error?: Failure}} tail
  */
 function take(s, link, stream, n, tail) {
+  if (tail.error) return trouble(s, link, tail.error, stream, n);
   const readers = readersOf(s, stream);
   if (!readers.length) leave(s, link, stream);
   for (const [id, reader] of readers) {
@@ -357,49 +357,51 @@ function tell(s, id, outputs) {
 }
 
 /**
+ * An error: who is concerned asks again later, or ends.
+ * @param {State} s
+ * @param {Link} link
+ * @param {Failure} error
+ * @param {string} [stream] without it, whoever asked
+ * @param {number} [n] of the question
+ */
+function trouble(s, link, error, stream, n) {
+  const concerned = asking(s, link, n);
+  if (error.retryable) {
+    for (const [, one] of concerned) {
+      if (stream !== undefined && one.stream !== stream) continue;
+      one.ask = null;
+      one.gapAt = s.now + backoff(++one.tries, s.random);
+    }
+    return;
+  }
+  for (const [id, one] of stream === undefined ? concerned : readersOf(s, stream)) {
+    // The server subscribed nobody.
+    link.streams.delete(one.stream);
+    end(s, { type: "fail", id, error });
+  }
+}
+
+/**
+ * @param {State} s
+ * @param {import("./asks.js").Command & {id: string}} command the last about a reader or a cancel
+ */
+function end(s, command) {
+  s.out.push(command);
+  forget(s, command.id);
+}
+
+/**
  * @param {State} s
  * @param {string} id
  */
 function forget(s, id) {
   const { stream } = s.readers[id] ?? {};
-  if (!stream) return;
   delete s.readers[id];
-  if (!readersOf(s, stream).length) {
-    for (const link of links(s)) if (link.streams.has(stream)) leave(s, link, stream);
-  }
-  if (!isWanted(s)) cause(s, s.link, "unwanted");
-}
-
-/**
- * An error about a stream: its readers ask again later, or end.
- * @param {State} s
- * @param {string} stream
- * @param {Failure} error
- * @param {number} [n] of the question
- */
-function trouble(s, stream, error, n) {
-  if (!error.retryable) for (const { streams } of links(s)) streams.delete(stream);
-  for (const [id, reader] of readersOf(s, stream)) {
-    if (!error.retryable) {
-      s.out.push({ type: "fail", id, error });
-      forget(s, id);
-    } else if (reader.ask?.n === n) {
-      reader.ask = null;
-      reader.gapAt = s.now + backoff(++reader.tries, s.random);
-    }
-  }
-}
-
-/**
- * @param {State} s
- * @param {string} id
- * @param {{reason?: string | null, error?: Failure}} outcome
- */
-function settle(s, id, outcome) {
-  if (!s.cancels[id]) return;
   delete s.cancels[id];
-  s.out.push({ type: "settle", id, ...outcome });
-  if (!isWanted(s)) cause(s, s.link, "unwanted");
+  if (stream && !readersOf(s, stream).length) {
+    for (const link of s.links) if (link.streams.has(stream)) leave(s, link, stream);
+  }
+  if (!everyone(s).length) cause(s, "unwanted");
 }
 
 /**
@@ -408,16 +410,15 @@ function settle(s, id, outcome) {
  * @param {Link} link
  */
 function overdue(s, link) {
-  for (const [n, { due, at, type, id }] of [...link.asked]) {
-    if (due > s.now || !isOpen(link)) continue;
+  for (const [n, { due, at, type }] of [...link.asked]) {
+    if (due > s.now) continue;
     const misses = link.misses + 1;
     if (link.heard <= at || misses >= MISSES) return retreat(s, link);
     strike(link, n);
     link.misses = misses;
-    release(s, link.socket, n, () => 0);
-    if (type === "sync") sync(s, link, false);
+    release(s, link.socket, n);
+    if (type === "sync") sync(s, link);
     if (type === "auth") link.authAt = s.now;
-    if (id && s.cancels[id]) sendCancel(s, id);
   }
 }
 

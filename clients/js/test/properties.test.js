@@ -68,7 +68,8 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
     "look back": () => !rewritten && runs > 0 && join(runId(1 + Math.floor(world.random() * runs))),
     // The socket is due for its successor; slices then come on both.
     rotate: () => {
-      world.state = { ...world.state, link: { ...world.state.link, rotateAt: clock.now() } };
+      const [link, ...rest] = world.state.links;
+      world.state = { ...world.state, links: [{ ...link, rotateAt: clock.now() }, ...rest] };
     },
     leave: () => readers > 1 && world.feed({ type: "unwatch", id: `r${2 + Math.floor(world.random() * (readers - 1))}` }),
     stall: () => world.feed({ type: "pause", id: "r1" }),

@@ -78,7 +78,7 @@ const EVENTS = [
 for (const [phase, path] of Object.entries(PATHS)) {
   test(`in ${phase} every event is taken, and time goes on`, () => {
     const here = path.reduce((state, event) => step(state, { now: 0, ...event }).state, initial());
-    assert.equal(here.link.phase, phase);
+    assert.equal(here.links[0].phase, phase);
     for (const event of EVENTS) {
       let state = step(here, { now: 10, ...event }).state;
       // The machine is not left waiting for a time that has passed.
@@ -86,7 +86,7 @@ for (const [phase, path] of Object.entries(PATHS)) {
         assert.ok(ticks < 5, `after ${JSON.stringify(event)}`);
         state = step(state, { type: "tick", now: 10 }).state;
       }
-      assert.ok(TABLE[state.link.phase], JSON.stringify(event));
+      assert.ok(TABLE[state.links[0].phase], JSON.stringify(event));
     }
   });
 }

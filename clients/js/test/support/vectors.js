@@ -98,7 +98,7 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
           commands.push({ fail: command.id, code: command.error.code });
           break;
         case "settle":
-          commands.push({ settle: command.id, ...(command.error ? { code: command.error.code } : { reason: command.reason }) });
+          commands.push({ settle: command.id, reason: command.reason });
           break;
       }
     }
