@@ -113,7 +113,7 @@ function conclude(event) {
     expired: ["The rest is no longer kept.", "lost"],
     error: [event.message || "The job has failed.", "lost"],
   }[event.reason] ?? [`Ended: ${event.reason}.`, ""];
-  $("redeliver").hidden = event.reason !== "producer_lost";
+  hide("redeliver", event.reason !== "producer_lost");
   outcome(text, tone);
   journal.note(`end/${event.reason}`, tone);
   journal.say(event.reason === "completed" ? `The answer is complete: ${words(answer.text)} words.` : text);
@@ -201,8 +201,8 @@ function refresh() {
   $("answer").setAttribute("aria-busy", String(busy));
   $("eyebrow").textContent = awaited ? "A job is being started" : active ? "Being written now" : run ? "Answered" : "A demonstration";
   flow.running = busy;
-  $("stop").hidden = !busy;
-  $("submit").hidden = busy;
+  hide("stop", !busy);
+  hide("submit", busy);
   enable("kill", active && !view.killed);
   for (const id of ["cut", "drop", "expire"]) enable(id, network.connected);
   $("fact-pieces").textContent = run ? `${total()}` : "–";
@@ -241,6 +241,17 @@ function refreshSilence() {
 }
 
 /**
+ * Whoever pressed a button that goes away is taken to the answer, not to the top of the page.
+ * @param {string} id
+ * @param {boolean} hidden
+ */
+function hide(id, hidden) {
+  const focused = hidden && document.activeElement === $(id);
+  $(id).hidden = hidden;
+  if (focused) $("answer").focus({ preventScroll: true });
+}
+
+/**
  * Marks a button as of no use now. It keeps the focus, which a disabled one would lose.
  * @param {string} id
  * @param {boolean} enabled
@@ -251,10 +262,12 @@ function enable(id, enabled) {
 
 /** @param {import("/tailrace/index.js").Status} status */
 function showStatus(status) {
+  const before = $("status").dataset.status;
   $("status").dataset.status = status;
   $("status-word").textContent = STATUS[status];
   flow.status(status);
   if (status === "offline") journal.say("Offline.");
+  if (status === "live" && before !== "idle") journal.say("Connected.");
   if (status === "closed") fail(client.error);
   refresh();
 }
@@ -303,7 +316,7 @@ async function ask(question) {
   answer.clear();
   view.awaited = "";
   $("question").textContent = question;
-  $("redeliver").hidden = true;
+  hide("redeliver", true);
   scrollToEnd();
   refresh();
   try {
@@ -354,7 +367,7 @@ async function kill() {
 
 async function redeliver() {
   if (!view.run) return;
-  $("redeliver").hidden = true;
+  hide("redeliver", true);
   flow.mark("delivered again");
   journal.note("The job is delivered again");
   if (!(await backend.redeliver(view.run))) throw new Error("The server does not know this job any more.");
