@@ -32,7 +32,8 @@ class Visitor:
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):
             return
-        network = ("WebSocket connection to 'ws:", "Failed to load resource: net::")
+        # The second is of the client's probe: does the server answer at all?
+        network = ("WebSocket connection to 'ws:", "Failed to load resource: ")
         if not (self.network_fails and message.text.startswith(network)):
             self._note(f"console.{message.type}: {message.text}")
 

@@ -72,6 +72,7 @@ class Proxy:
         self.weather = Weather()
         self.links: list[Link] = []
         self.living: set[Link] = set()
+        self.admitted = 0
         self.most_at_once = 0
         self.largest_up = self.largest_down = 0
         self._chance = random.Random(seed)
@@ -181,6 +182,7 @@ class Proxy:
         if self._down:
             connection.transport.abort()
             return connection.respond(503, "")
+        self.admitted += 1
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return connection.respond(426, "")
         offered = request.headers.get("Sec-WebSocket-Protocol")
