@@ -1,0 +1,267 @@
+"""One assistant message as it comes about: parts that begin, grow and end.
+
+Pure. It knows the AI SDK's chunks and no provider; the readers of `openai`, `anthropic`
+and `bedrock` call it. Every method returns the chunks that its call gives rise to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import Invalid
+
+Chunk = dict[str, Any]
+"""A `UIMessageChunk`."""
+
+
+class UpstreamError(Exception):
+    """The model's stream reported an error or broke off. Its text may quote prompts:
+    whoever watches is shown the producer's fixed text instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model wants called, by the job or by the page. `input` is what
+    its JSON says; None, with `error`, where the model wrote none."""
+
+    id: str
+    name: str
+    input: Any
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class _Tool:
+    id: str
+    name: str
+    text: str = ""
+    provider_executed: bool = False
+
+
+class Answer:
+    """A message being made. `message_id` is in its `start`, without which a replay
+    would be shown as a second message; `metadata` goes with it.
+
+    Steps follow each other; the chunks that end one are held back until the next begins
+    or `finish`, because the outputs of its tools belong into it.
+    """
+
+    def __init__(
+        self, message_id: str, *, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        if not isinstance(message_id, str) or not message_id:
+            raise Invalid("message_id: must be text, not empty")
+        self.message_id = message_id
+        self.tool_calls: list[ToolCall] = []
+        """What the step before left to be called."""
+        self.finish_reason = "other"
+        """Of the latest step."""
+        self.usage: dict[str, int] = {}
+        """Tokens of all steps together."""
+        self._metadata = dict(metadata or {})
+        self._started = False
+        self._in_step = False
+        self._finished = False
+        self._parts = 0
+        self._open: dict[tuple[str, Any], str] = {}
+        self._tools: dict[Any, _Tool] = {}
+        self._sources = 0
+
+    # ---- the message -----------------------------------------------------------------
+
+    def begin_step(self) -> list[Chunk]:
+        """Begin the message, if this is its first step, and a step."""
+        if self._finished:
+            raise Invalid("the message is finished")
+        out: list[Chunk] = []
+        if not self._started:
+            self._started = True
+            out.append(_with_metadata({"type": "start"}, self._metadata))
+            out[0]["messageId"] = self.message_id
+        out += self._end_step()
+        self._in_step = True
+        self.tool_calls = []
+        out.append({"type": "start-step"})
+        return out
+
+    def finish(self, metadata: Mapping[str, Any] | None = None) -> list[Chunk]:
+        """End the message, with the usage of all its steps and `metadata`."""
+        out = [] if self._started else self.begin_step()
+        out += self._end_step()
+        self._finished = True
+        usage = {"usage": self.usage} if self.usage else {}
+        finish = {"type": "finish", "finishReason": self.finish_reason}
+        out.append(_with_metadata(finish, {**usage, **(metadata or {})}))
+        return out
+
+    def tool_output(self, call: ToolCall | str, output: Any) -> Chunk:
+        """Return the chunk with what a tool answered."""
+        return {
+            "type": "tool-output-available",
+            "toolCallId": _id_of(call),
+            "output": output,
+        }
+
+    def tool_error(self, call: ToolCall | str, message: str) -> Chunk:
+        """Return the chunk that says that a tool failed; `message` is shown."""
+        return {
+            "type": "tool-output-error",
+            "toolCallId": _id_of(call),
+            "errorText": message,
+        }
+
+    # ---- parts; `key` is whatever the provider tells them apart by -------------------
+
+    def text(self, delta: str, key: Any = None) -> list[Chunk]:
+        """Add text."""
+        return self._grow("text", delta, key)
+
+    def reasoning(self, delta: str, key: Any = None) -> list[Chunk]:
+        """Add what the model shows of its reasoning."""
+        return self._grow("reasoning", delta, key)
+
+    def end_part(
+        self, key: Any = None, metadata: Mapping[str, Any] | None = None
+    ) -> list[Chunk]:
+        """End the text and the reasoning of a key, with provider metadata."""
+        out: list[Chunk] = []
+        for kind in ("reasoning", "text"):
+            opened = self._open.pop((kind, key), None)
+            if opened:
+                end: Chunk = {"type": f"{kind}-end", "id": opened}
+                if metadata:
+                    end["providerMetadata"] = dict(metadata)
+                out.append(end)
+        return out
+
+    def end_parts(self) -> list[Chunk]:
+        """End every text and reasoning that is open."""
+        return [chunk for _, key in list(self._open) for chunk in self.end_part(key)]
+
+    def tool(
+        self, id: str, name: str, key: Any = None, *, provider_executed: bool = False
+    ) -> list[Chunk]:
+        """Begin a tool call."""
+        self._tools[key] = _Tool(id, name, provider_executed=provider_executed)
+        start: Chunk = {"type": "tool-input-start", "toolCallId": id, "toolName": name}
+        if provider_executed:
+            start["providerExecuted"] = True
+        return [start]
+
+    def tool_input(self, delta: str, key: Any = None) -> list[Chunk]:
+        """Add to the JSON text of a tool call's input."""
+        tool = self._tools.get(key)
+        if tool is None or not delta:
+            return []
+        tool.text += delta
+        return [
+            {
+                "type": "tool-input-delta",
+                "toolCallId": tool.id,
+                "inputTextDelta": delta,
+            }
+        ]
+
+    def end_tool(self, key: Any = None) -> list[Chunk]:
+        """End a tool call: its input is whole."""
+        tool = self._tools.pop(key, None)
+        if tool is None:
+            return []
+        chunk: Chunk = {
+            "type": "tool-input-available",
+            "toolCallId": tool.id,
+            "toolName": tool.name,
+        }
+        if tool.provider_executed:
+            chunk["providerExecuted"] = True
+        error = None
+        try:
+            chunk["input"] = json.loads(tool.text or "{}", parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            error = "The model's input for this tool is no JSON."
+            chunk.update(type="tool-input-error", input=tool.text, errorText=error)
+        if not tool.provider_executed:
+            given = None if error else chunk["input"]
+            self.tool_calls.append(ToolCall(tool.id, tool.name, given, error))
+        return [chunk]
+
+    def end_tools(self) -> list[Chunk]:
+        """End every tool call that is open."""
+        return [chunk for key in list(self._tools) for chunk in self.end_tool(key)]
+
+    def source(self, url: str, title: str | None = None) -> list[Chunk]:
+        """Add a source, numbered within the message."""
+        self._sources += 1
+        chunk: Chunk = {
+            "type": "source-url",
+            "sourceId": f"source-{self._sources}",
+            "url": url,
+        }
+        if title:
+            chunk["title"] = title
+        return [chunk]
+
+    def document(self, title: str, media_type: str) -> list[Chunk]:
+        """Add a document as a source."""
+        self._sources += 1
+        return [
+            {
+                "type": "source-document",
+                "sourceId": f"source-{self._sources}",
+                "mediaType": media_type,
+                "title": title,
+            }
+        ]
+
+    def used(self, **tokens: Any) -> None:
+        """Count tokens of a step: `inputTokens`, `outputTokens`, `totalTokens`,
+        `reasoningTokens`, `cachedInputTokens`. What is not a number is left out."""
+        step = {name: number for name, number in tokens.items() if type(number) is int}
+        if "totalTokens" not in step and {"inputTokens", "outputTokens"} <= step.keys():
+            step["totalTokens"] = step["inputTokens"] + step["outputTokens"]
+        for name, number in step.items():
+            self.usage[name] = self.usage.get(name, 0) + number
+
+    def reasoning_open(self, key: Any = None) -> bool:
+        """Whether reasoning of that key goes on."""
+        return ("reasoning", key) in self._open
+
+    def tool_open(self, key: Any = None) -> bool:
+        """Whether a tool call of that key goes on."""
+        return key in self._tools
+
+    # ---- inside ----------------------------------------------------------------------
+
+    def _grow(self, kind: str, delta: str, key: Any) -> list[Chunk]:
+        if not delta:
+            return []
+        out: list[Chunk] = []
+        if (kind, key) not in self._open:
+            self._parts += 1
+            id = f"{kind}-{self._parts}"
+            self._open[(kind, key)] = id
+            out.append({"type": f"{kind}-start", "id": id})
+        id = self._open[(kind, key)]
+        out.append({"type": f"{kind}-delta", "id": id, "delta": delta})
+        return out
+
+    def _end_step(self) -> list[Chunk]:
+        if not self._in_step:
+            return []
+        self._in_step = False
+        return [*self.end_parts(), *self.end_tools(), {"type": "finish-step"}]
+
+
+def _with_metadata(chunk: Chunk, metadata: Mapping[str, Any]) -> Chunk:
+    return {**chunk, "messageMetadata": dict(metadata)} if metadata else chunk
+
+
+def _id_of(call: ToolCall | str) -> str:
+    return call if isinstance(call, str) else call.id
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)

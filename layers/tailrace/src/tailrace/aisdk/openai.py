@@ -1,0 +1,185 @@
+"""OpenAI's two streams: Chat Completions and Responses. Many others speak the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .answer import Answer, Chunk, UpstreamError
+from .shape import get, items, text
+
+_FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+    "function_call": "tool-calls",
+    "max_output_tokens": "length",
+}
+# The tools that OpenAI runs itself; their items have no output that can be shown.
+_OWN_TOOLS = {
+    "web_search_call": "web_search",
+    "file_search_call": "file_search",
+    "code_interpreter_call": "code_interpreter",
+    "image_generation_call": "image_generation",
+    "mcp_call": "mcp",
+    "computer_call": "computer",
+}
+
+
+class OpenAI:
+    """Reads one step's events, of whichever of the two streams they are."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._last_tool: Any = None
+        self.done = False
+
+    def feed(self, event: Any) -> Iterator[Chunk]:
+        """Yield the chunks that an event gives rise to."""
+        kind = get(event, "type")
+        if isinstance(kind, str):
+            return self._response(kind, event)
+        return self._completion(event)
+
+    # ---- Chat Completions ------------------------------------------------------------
+
+    def _completion(self, event: Any) -> Iterator[Chunk]:
+        answer = self._answer
+        if get(event, "error") is not None:
+            raise UpstreamError(_message(event, "error"))
+        usage = get(event, "usage")
+        if usage is not None:
+            answer.used(
+                inputTokens=get(usage, "prompt_tokens"),
+                outputTokens=get(usage, "completion_tokens"),
+                totalTokens=get(usage, "total_tokens"),
+                reasoningTokens=get(
+                    usage, "completion_tokens_details", "reasoning_tokens"
+                ),
+                cachedInputTokens=get(usage, "prompt_tokens_details", "cached_tokens"),
+            )
+        for choice in items(event, "choices"):
+            if get(choice, "index"):
+                continue
+            delta = get(choice, "delta")
+            # Not of OpenAI itself, but of those who speak its protocol.
+            reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
+            yield from answer.reasoning(reasoning)
+            said = text(delta, "content") or text(delta, "refusal")
+            if said:
+                yield from self._end_reasoning()
+                yield from answer.text(said)
+            for note in items(delta, "annotations"):
+                yield from self._annotation(note, get(note, "url_citation"))
+            for call in items(delta, "tool_calls"):
+                yield from self._tool_call(call)
+            reason = get(choice, "finish_reason")
+            if reason:
+                yield from answer.end_parts()
+                yield from answer.end_tools()
+                answer.finish_reason = _FINISH.get(reason, "other")
+                self.done = True
+
+    def _end_reasoning(self) -> list[Chunk]:
+        return self._answer.end_part() if self._answer.reasoning_open() else []
+
+    def _tool_call(self, call: Any) -> Iterator[Chunk]:
+        answer = self._answer
+        key = get(call, "index") or 0
+        id = text(call, "id")
+        if id and not answer.tool_open(key):
+            yield from answer.end_parts()
+            if self._last_tool is not None and self._last_tool != key:
+                yield from answer.end_tool(self._last_tool)
+            yield from answer.tool(id, text(call, "function", "name"), key)
+            self._last_tool = key
+        yield from answer.tool_input(text(call, "function", "arguments"), key)
+
+    # ---- Responses -------------------------------------------------------------------
+
+    def _response(self, kind: str, event: Any) -> Iterator[Chunk]:
+        answer = self._answer
+        item = get(event, "item_id")
+        if kind in ("response.output_text.delta", "response.refusal.delta"):
+            yield from answer.text(text(event, "delta"), item)
+        elif kind == "response.output_text.annotation.added":
+            note = get(event, "annotation")
+            yield from self._annotation(note, note)
+        elif kind in (
+            "response.reasoning_summary_text.delta",
+            "response.reasoning_text.delta",
+        ):
+            key = (item, get(event, "summary_index") or 0)
+            yield from answer.reasoning(text(event, "delta"), key)
+        elif kind in (
+            "response.reasoning_summary_part.done",
+            "response.reasoning_text.done",
+        ):
+            yield from answer.end_part((item, get(event, "summary_index") or 0))
+        elif kind == "response.output_item.added":
+            yield from self._item_added(get(event, "item"))
+        elif kind == "response.function_call_arguments.delta":
+            yield from answer.tool_input(text(event, "delta"), item)
+        elif kind == "response.output_item.done":
+            yield from self._item_done(get(event, "item"))
+        elif kind in ("response.completed", "response.incomplete"):
+            yield from self._response_done(get(event, "response"))
+        elif kind in ("error", "response.failed"):
+            where = () if kind == "error" else ("response", "error")
+            raise UpstreamError(_message(event, *where))
+
+    def _item_added(self, item: Any) -> list[Chunk]:
+        kind, id = text(item, "type"), get(item, "id")
+        if kind == "function_call":
+            return self._answer.tool(text(item, "call_id"), text(item, "name"), id)
+        if kind in _OWN_TOOLS:
+            return self._answer.tool(
+                str(id), _OWN_TOOLS[kind], id, provider_executed=True
+            )
+        return []
+
+    def _item_done(self, item: Any) -> Iterator[Chunk]:
+        kind, id = text(item, "type"), get(item, "id")
+        if kind == "message":
+            yield from self._answer.end_part(id)
+        elif kind == "function_call":
+            if not self._answer.tool_open(id):
+                yield from self._item_added(item)
+                yield from self._answer.tool_input(text(item, "arguments"), id)
+            yield from self._answer.end_tool(id)
+        elif kind in _OWN_TOOLS and self._answer.tool_open(id):
+            yield from self._answer.end_tool(id)
+            output = {"status": text(item, "status") or "completed"}
+            yield {
+                **self._answer.tool_output(str(id), output),
+                "providerExecuted": True,
+            }
+
+    def _response_done(self, response: Any) -> Iterator[Chunk]:
+        answer = self._answer
+        yield from answer.end_parts()
+        yield from answer.end_tools()
+        usage = get(response, "usage")
+        answer.used(
+            inputTokens=get(usage, "input_tokens"),
+            outputTokens=get(usage, "output_tokens"),
+            totalTokens=get(usage, "total_tokens"),
+            reasoningTokens=get(usage, "output_tokens_details", "reasoning_tokens"),
+            cachedInputTokens=get(usage, "input_tokens_details", "cached_tokens"),
+        )
+        cut = get(response, "incomplete_details", "reason")
+        if cut:
+            answer.finish_reason = _FINISH.get(cut, "other")
+        else:
+            answer.finish_reason = "tool-calls" if answer.tool_calls else "stop"
+        self.done = True
+
+    def _annotation(self, note: Any, where: Any) -> list[Chunk]:
+        if get(note, "type") != "url_citation":
+            return []
+        return self._answer.source(text(where, "url"), text(where, "title"))
+
+
+def _message(event: Any, *path: str) -> str:
+    return text(event, *path, "message") or "the model's stream reported an error"

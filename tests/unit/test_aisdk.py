@@ -1,0 +1,625 @@
+"""What models stream becomes the AI SDK's chunks: recorded shapes of each provider."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tailrace.aisdk import (
+    Answer,
+    UpstreamError,
+    from_anthropic,
+    from_bedrock,
+    from_openai,
+    from_text,
+)
+from tailrace.errors import Invalid
+
+
+def as_object(value: Any) -> Any:
+    """The same event as a provider's library gives it: attributes, not keys."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{key: as_object(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return [as_object(item) for item in value]
+    return value
+
+
+def types(chunks: Iterable[dict[str, Any]]) -> list[str]:
+    return [chunk["type"] for chunk in chunks]
+
+
+def said(chunks: Iterable[dict[str, Any]], kind: str = "text") -> str:
+    return "".join(c["delta"] for c in chunks if c["type"] == f"{kind}-delta")
+
+
+# ---- shapes ------------------------------------------------------------------------
+
+
+def completion(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
+    }
+
+
+def function(index: int, id: str | None, name: str | None, text: str) -> dict[str, Any]:
+    call: dict[str, Any] = {"index": index, "function": {"arguments": text}}
+    if id:
+        call |= {"id": id, "type": "function"}
+        call["function"]["name"] = name
+    return {"tool_calls": [call]}
+
+
+CHAT_COMPLETIONS = [
+    completion({"role": "assistant", "content": ""}),
+    completion({"content": "Let me "}),
+    completion({"content": "look."}),
+    completion(function(0, "call_a", "weather", "")),
+    completion(function(0, None, None, '{"city":')),
+    completion(function(0, None, None, '"Kiel"}')),
+    completion(function(1, "call_b", "time", "{}")),
+    completion({}, "tool_calls"),
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [],
+        "usage": {
+            "prompt_tokens": 9,
+            "completion_tokens": 12,
+            "total_tokens": 21,
+            "prompt_tokens_details": {"cached_tokens": 4},
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
+    },
+]
+
+RESPONSES: list[dict[str, Any]] = [
+    {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}},
+    {
+        "type": "response.output_item.added",
+        "output_index": 0,
+        "item": {"id": "rs_1", "type": "reasoning", "summary": []},
+    },
+    {
+        "type": "response.reasoning_summary_text.delta",
+        "item_id": "rs_1",
+        "summary_index": 0,
+        "delta": "Think",
+    },
+    {
+        "type": "response.reasoning_summary_part.done",
+        "item_id": "rs_1",
+        "summary_index": 0,
+        "part": {"type": "summary_text", "text": "Think"},
+    },
+    {
+        "type": "response.output_item.added",
+        "output_index": 1,
+        "item": {"id": "ws_1", "type": "web_search_call", "status": "in_progress"},
+    },
+    {
+        "type": "response.output_item.done",
+        "output_index": 1,
+        "item": {"id": "ws_1", "type": "web_search_call", "status": "completed"},
+    },
+    {
+        "type": "response.output_item.added",
+        "output_index": 2,
+        "item": {"id": "msg_1", "type": "message", "role": "assistant", "content": []},
+    },
+    {"type": "response.output_text.delta", "item_id": "msg_1", "delta": "Hel"},
+    {"type": "response.output_text.delta", "item_id": "msg_1", "delta": "lo"},
+    {
+        "type": "response.output_text.annotation.added",
+        "item_id": "msg_1",
+        "annotation": {
+            "type": "url_citation",
+            "url": "https://example.org/a",
+            "title": "A",
+            "start_index": 0,
+            "end_index": 5,
+        },
+    },
+    {
+        "type": "response.output_item.done",
+        "output_index": 2,
+        "item": {"id": "msg_1", "type": "message", "role": "assistant", "content": []},
+    },
+    {
+        "type": "response.output_item.added",
+        "output_index": 3,
+        "item": {
+            "id": "fc_1",
+            "type": "function_call",
+            "call_id": "call_1",
+            "name": "weather",
+            "arguments": "",
+        },
+    },
+    {
+        "type": "response.function_call_arguments.delta",
+        "item_id": "fc_1",
+        "delta": '{"city":"Kiel"}',
+    },
+    {
+        "type": "response.output_item.done",
+        "output_index": 3,
+        "item": {
+            "id": "fc_1",
+            "type": "function_call",
+            "call_id": "call_1",
+            "name": "weather",
+            "arguments": '{"city":"Kiel"}',
+        },
+    },
+    {
+        "type": "response.completed",
+        "response": {
+            "id": "resp_1",
+            "status": "completed",
+            "usage": {
+                "input_tokens": 5,
+                "output_tokens": 7,
+                "total_tokens": 12,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": 2},
+            },
+        },
+    },
+]
+
+
+def block(index: int, kind: str, **more: Any) -> dict[str, Any]:
+    content = {"type": kind, **more}
+    return {"type": "content_block_start", "index": index, "content_block": content}
+
+
+def delta(index: int, kind: str, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "content_block_delta",
+        "index": index,
+        "delta": {"type": kind, **more},
+    }
+
+
+def stop(index: int) -> dict[str, Any]:
+    return {"type": "content_block_stop", "index": index}
+
+
+ANTHROPIC = [
+    {
+        "type": "message_start",
+        "message": {
+            "id": "msg_1",
+            "role": "assistant",
+            "content": [],
+            "usage": {
+                "input_tokens": 25,
+                "output_tokens": 1,
+                "cache_read_input_tokens": 3,
+            },
+        },
+    },
+    block(0, "thinking", thinking="", signature=""),
+    {"type": "ping"},
+    delta(0, "thinking_delta", thinking="Hm."),
+    delta(0, "signature_delta", signature="sig"),
+    stop(0),
+    block(1, "text", text=""),
+    delta(1, "text_delta", text="Hel"),
+    {"type": "text", "text": "Hel", "snapshot": "Hel"},  # the library's own helper
+    delta(1, "text_delta", text="lo"),
+    delta(
+        1,
+        "citations_delta",
+        citation={
+            "type": "web_search_result_location",
+            "url": "https://example.org/a",
+            "title": "A",
+        },
+    ),
+    stop(1),
+    block(2, "tool_use", id="toolu_1", name="weather", input={}),
+    delta(2, "input_json_delta", partial_json=""),
+    delta(2, "input_json_delta", partial_json='{"city": "Ki'),
+    delta(2, "input_json_delta", partial_json='el"}'),
+    stop(2),
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "tool_use", "stop_sequence": None},
+        "usage": {"output_tokens": 40},
+    },
+    {"type": "message_stop"},
+]
+
+BEDROCK = [
+    {"messageStart": {"role": "assistant"}},
+    {
+        "contentBlockDelta": {
+            "delta": {"reasoningContent": {"text": "Hm."}},
+            "contentBlockIndex": 0,
+        }
+    },
+    {
+        "contentBlockDelta": {
+            "delta": {"reasoningContent": {"signature": "sig"}},
+            "contentBlockIndex": 0,
+        }
+    },
+    {"contentBlockStop": {"contentBlockIndex": 0}},
+    {"contentBlockDelta": {"delta": {"text": "Hel"}, "contentBlockIndex": 1}},
+    {"contentBlockDelta": {"delta": {"text": "lo"}, "contentBlockIndex": 1}},
+    {"contentBlockStop": {"contentBlockIndex": 1}},
+    {
+        "contentBlockStart": {
+            "start": {"toolUse": {"toolUseId": "tooluse_1", "name": "weather"}},
+            "contentBlockIndex": 2,
+        }
+    },
+    {
+        "contentBlockDelta": {
+            "delta": {"toolUse": {"input": '{"city":"Kiel"}'}},
+            "contentBlockIndex": 2,
+        }
+    },
+    {"contentBlockStop": {"contentBlockIndex": 2}},
+    {"messageStop": {"stopReason": "tool_use"}},
+    {
+        "metadata": {
+            "usage": {"inputTokens": 5, "outputTokens": 7, "totalTokens": 12},
+            "metrics": {"latencyMs": 100},
+        }
+    },
+]
+
+STREAMS = [
+    pytest.param(from_openai, CHAT_COMPLETIONS, id="chat-completions"),
+    pytest.param(from_openai, RESPONSES, id="responses"),
+    pytest.param(from_anthropic, ANTHROPIC, id="anthropic"),
+    pytest.param(from_bedrock, BEDROCK, id="bedrock"),
+    pytest.param(from_text, ["Hel", "lo"], id="text"),
+]
+
+
+# ---- each provider -----------------------------------------------------------------
+
+
+def test_a_text_iterator_becomes_a_message() -> None:
+    assert list(from_text(["Hel", "", "lo"], message_id="m1")) == [
+        {"type": "start", "messageId": "m1"},
+        {"type": "start-step"},
+        {"type": "text-start", "id": "text-1"},
+        {"type": "text-delta", "id": "text-1", "delta": "Hel"},
+        {"type": "text-delta", "id": "text-1", "delta": "lo"},
+        {"type": "text-end", "id": "text-1"},
+        {"type": "finish-step"},
+        {"type": "finish", "finishReason": "stop"},
+    ]
+
+
+def test_chat_completions_become_text_and_tool_calls() -> None:
+    chunks = list(from_openai(CHAT_COMPLETIONS))
+    assert said(chunks) == "Let me look."
+    assert types(chunks)[4:] == [
+        "text-delta",
+        "text-end",
+        "tool-input-start",
+        "tool-input-delta",
+        "tool-input-delta",
+        "tool-input-available",
+        "tool-input-start",
+        "tool-input-delta",
+        "tool-input-available",
+        "finish-step",
+        "finish",
+    ]
+    tools = [c for c in chunks if c["type"] == "tool-input-available"]
+    assert [(t["toolCallId"], t["toolName"], t["input"]) for t in tools] == [
+        ("call_a", "weather", {"city": "Kiel"}),
+        ("call_b", "time", {}),
+    ]
+    assert chunks[-1] == {
+        "type": "finish",
+        "finishReason": "tool-calls",
+        "messageMetadata": {
+            "usage": {
+                "inputTokens": 9,
+                "outputTokens": 12,
+                "totalTokens": 21,
+                "reasoningTokens": 3,
+                "cachedInputTokens": 4,
+            }
+        },
+    }
+
+
+def test_tool_calls_that_come_interleaved_are_told_apart_by_their_index() -> None:
+    """Some who speak Chat Completions stream parallel calls side by side."""
+    chunks = list(
+        from_openai(
+            [
+                completion(function(0, "a", "f", '{"x":')),
+                completion(function(0, "a", "f", "1}")),  # repeats its id
+                completion(function(1, "b", "g", "{}")),
+                completion({}, "tool_calls"),
+            ]
+        )
+    )
+    assert [c["input"] for c in chunks if c["type"] == "tool-input-available"] == [
+        {"x": 1},
+        {},
+    ]
+
+
+def test_reasoning_before_the_text_is_a_part_of_its_own() -> None:
+    """As DeepSeek and vLLM send it with Chat Completions."""
+    chunks = list(
+        from_openai(
+            [
+                completion({"reasoning_content": "Hm"}),
+                completion({"reasoning_content": "."}),
+                completion({"content": "Hello"}),
+                completion({}, "stop"),
+            ]
+        )
+    )
+    assert said(chunks, "reasoning") == "Hm."
+    kinds = types(chunks)
+    assert kinds.index("reasoning-end") < kinds.index("text-start")
+
+
+def test_the_responses_api_becomes_reasoning_search_text_source_and_tool() -> None:
+    chunks = list(from_openai(RESPONSES))
+    assert types(chunks) == [
+        "start",
+        "start-step",
+        "reasoning-start",
+        "reasoning-delta",
+        "reasoning-end",
+        "tool-input-start",
+        "tool-input-available",
+        "tool-output-available",
+        "text-start",
+        "text-delta",
+        "text-delta",
+        "source-url",
+        "text-end",
+        "tool-input-start",
+        "tool-input-delta",
+        "tool-input-available",
+        "finish-step",
+        "finish",
+    ]
+    assert all(c["providerExecuted"] for c in chunks[5:8])
+    assert chunks[11]["url"] == "https://example.org/a"
+    assert chunks[15]["toolCallId"] == "call_1"
+    assert chunks[-1]["finishReason"] == "tool-calls"
+    assert chunks[-1]["messageMetadata"]["usage"]["totalTokens"] == 12
+
+
+def test_an_incomplete_response_says_why_it_was_cut() -> None:
+    incomplete = {
+        "type": "response.incomplete",
+        "response": {"incomplete_details": {"reason": "max_output_tokens"}},
+    }
+    assert list(from_openai([incomplete]))[-1]["finishReason"] == "length"
+
+
+def test_anthropic_becomes_thinking_with_its_signature_text_and_tool() -> None:
+    chunks = list(from_anthropic(ANTHROPIC))
+    assert said(chunks, "reasoning") == "Hm."
+    assert said(chunks) == "Hello"
+    ends = [c for c in chunks if c["type"] == "reasoning-end"]
+    assert ends[0]["providerMetadata"] == {"anthropic": {"signature": "sig"}}
+    assert [c["url"] for c in chunks if c["type"] == "source-url"] == [
+        "https://example.org/a"
+    ]
+    tool = next(c for c in chunks if c["type"] == "tool-input-available")
+    assert tool["input"] == {"city": "Kiel"}
+    assert chunks[-1]["finishReason"] == "tool-calls"
+    assert chunks[-1]["messageMetadata"]["usage"] == {
+        "inputTokens": 25,
+        "outputTokens": 40,
+        "totalTokens": 65,
+        "cachedInputTokens": 3,
+    }
+
+
+def test_what_anthropic_searched_itself_is_an_output_and_its_sources() -> None:
+    chunks = list(
+        from_anthropic(
+            [
+                block(0, "server_tool_use", id="srvtoolu_1", name="web_search"),
+                delta(0, "input_json_delta", partial_json='{"query":"q"}'),
+                stop(0),
+                block(
+                    1,
+                    "web_search_tool_result",
+                    tool_use_id="srvtoolu_1",
+                    content=[
+                        {
+                            "type": "web_search_result",
+                            "url": "https://example.org/a",
+                            "title": "A",
+                            "encrypted_content": "…",
+                        }
+                    ],
+                ),
+                stop(1),
+                {"type": "message_stop"},
+            ]
+        )
+    )
+    assert types(chunks)[2:-2] == [
+        "tool-input-start",
+        "tool-input-delta",
+        "tool-input-available",
+        "tool-output-available",
+        "source-url",
+    ]
+    assert all(c["providerExecuted"] for c in chunks if c["type"] in {
+        "tool-input-start", "tool-input-available", "tool-output-available"
+    })  # fmt: skip
+
+
+def test_bedrock_becomes_reasoning_text_and_tool_also_from_the_whole_response() -> None:
+    chunks = list(from_bedrock(BEDROCK, message_id="m"))
+    assert said(chunks, "reasoning") == "Hm."
+    assert said(chunks) == "Hello"
+    tool = next(c for c in chunks if c["type"] == "tool-input-available")
+    assert (tool["toolCallId"], tool["input"]) == ("tooluse_1", {"city": "Kiel"})
+    assert chunks[-1]["finishReason"] == "tool-calls"
+    # `metadata` comes behind `messageStop`.
+    assert chunks[-1]["messageMetadata"]["usage"]["totalTokens"] == 12
+    response = {"stream": iter(BEDROCK), "ResponseMetadata": {}}
+    assert list(from_bedrock(response, message_id="m")) == chunks
+
+
+# ---- what holds for all ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("convert", "events"), STREAMS)
+def test_a_message_always_has_an_id_and_ends_with_finish(
+    convert: Any, events: list[Any]
+) -> None:
+    """A replayed `start` without `messageId` shows the answer a second time."""
+    chunks = list(convert(events))
+    assert chunks[0]["type"] == "start"
+    assert chunks[0]["messageId"]
+    assert types(chunks)[-2:] == ["finish-step", "finish"]
+    assert next(convert(events))["messageId"] != chunks[0]["messageId"]
+
+
+@pytest.mark.parametrize(("convert", "events"), STREAMS)
+def test_objects_give_what_dicts_give(convert: Any, events: list[Any]) -> None:
+    assert list(convert(as_object(events), message_id="m")) == list(
+        convert(events, message_id="m")
+    )
+
+
+@pytest.mark.parametrize(("convert", "events"), STREAMS)
+async def test_async_streams_give_what_plain_ones_give(
+    convert: Any, events: list[Any]
+) -> None:
+    async def stream() -> AsyncIterator[Any]:
+        for event in events:
+            yield event
+
+    chunks = [chunk async for chunk in convert(stream(), message_id="m")]
+    assert chunks == list(convert(events, message_id="m"))
+
+
+@pytest.mark.parametrize(("convert", "events"), STREAMS)
+def test_every_part_that_begins_ends_before_its_step_does(
+    convert: Any, events: list[Any]
+) -> None:
+    open_parts: set[str] = set()
+    for chunk in convert(events):
+        kind = chunk["type"]
+        if kind.endswith("-start"):
+            part = chunk.get("id") or chunk["toolCallId"]
+            assert part not in open_parts
+            open_parts.add(part)
+        elif kind in ("text-end", "reasoning-end"):
+            open_parts.remove(chunk["id"])
+        elif kind == "tool-input-available":
+            open_parts.remove(chunk["toolCallId"])
+        elif kind.endswith("-delta"):
+            assert (chunk.get("id") or chunk["toolCallId"]) in open_parts
+        elif kind == "finish-step":
+            assert not open_parts
+
+
+@pytest.mark.parametrize(("convert", "events"), STREAMS[:-1])
+def test_a_stream_that_breaks_off_is_an_error_and_never_a_finish(
+    convert: Any, events: list[Any]
+) -> None:
+    """Truncated text that looks complete: resumable-stream#47, recoupable#1924."""
+    got = []
+    with pytest.raises(UpstreamError, match="broke off"):
+        for chunk in convert(events[:-3]):
+            got.append(chunk)  # noqa: PERF402 - what came before the error counts
+    assert "finish" not in types(got)
+
+
+@pytest.mark.parametrize(
+    ("convert", "event"),
+    [
+        (from_openai, {"type": "error", "message": "overloaded"}),
+        (
+            from_openai,
+            {
+                "type": "response.failed",
+                "response": {"error": {"message": "overloaded"}},
+            },
+        ),
+        (from_openai, {"error": {"message": "overloaded"}}),
+        (
+            from_anthropic,
+            {
+                "type": "error",
+                "error": {"type": "overloaded_error", "message": "overloaded"},
+            },
+        ),
+        (from_bedrock, {"throttlingException": {"message": "overloaded"}}),
+    ],
+)
+def test_an_error_in_the_stream_is_raised(convert: Any, event: Any) -> None:
+    with pytest.raises(UpstreamError, match="overloaded"):
+        list(convert([event]))
+
+
+def test_a_tool_input_that_is_no_json_is_an_error_of_that_tool_only() -> None:
+    answer = Answer("m")
+    events = [
+        completion(function(0, "a", "f", '{"x":')),
+        completion({}, "tool_calls"),
+    ]
+    chunks = list(from_openai(events, answer=answer))
+    assert chunks[-1]["type"] == "tool-input-error"
+    assert chunks[-1]["input"] == '{"x":'
+    assert answer.tool_calls[0].error
+
+
+def test_steps_with_tools_make_one_message() -> None:
+    answer = Answer("m1", metadata={"model": "m"})
+    chunks = list(from_anthropic(ANTHROPIC, answer=answer))
+    (call,) = answer.tool_calls
+    assert (call.id, call.name, call.input) == ("toolu_1", "weather", {"city": "Kiel"})
+    chunks.append(answer.tool_output(call, {"sky": "grey"}))
+    chunks += from_text(["It is grey."], answer=answer)
+    chunks += answer.finish({"cost": 1})
+
+    kinds = types(chunks)
+    assert kinds.count("start") == 1
+    assert kinds.count("start-step") == kinds.count("finish-step") == 2
+    # The output belongs to the step that called.
+    assert kinds.index("tool-output-available") < kinds.index("finish-step")
+    assert chunks[0]["messageMetadata"] == {"model": "m"}
+    assert chunks[-1]["messageMetadata"]["cost"] == 1
+    assert chunks[-1]["messageMetadata"]["usage"]["totalTokens"] == 65
+    ids = [c["id"] for c in chunks if c["type"] == "text-start"]
+    assert len(set(ids)) == len(ids) == 2
+    json.dumps(chunks, allow_nan=False)
+
+
+def test_a_finished_message_takes_no_step() -> None:
+    answer = Answer("m")
+    answer.finish()
+    with pytest.raises(Invalid, match="finished"):
+        list(from_text(["more"], answer=answer))
+
+
+def test_a_message_without_an_id_is_refused() -> None:
+    with pytest.raises(Invalid, match="message_id"):
+        Answer("")
