@@ -19,7 +19,13 @@ class BenchSocket {
   }
   send(text) {
     const { type, n } = JSON.parse(text);
-    if (type === "sync") this.give({ type: "synced", n, time: Date.now(), tails: { [stream]: { run: null, tail: 0, from: 0, active: false, more: false } } });
+    if (type === "sync")
+      this.give({
+        type: "synced",
+        n,
+        time: Date.now(),
+        tails: { [stream]: { run: null, tail: 0, from: 0, active: false, more: false } },
+      });
   }
   give(frame) {
     this.onmessage({ data: JSON.stringify(frame) });
@@ -30,9 +36,21 @@ class BenchSocket {
 const frames = [JSON.stringify({ type: "slice", stream, run, seq: 1, next: 2, at: 0, open: {} })];
 for (let seq = 2; seq < CHUNKS + 2; seq += PER_SLICE) {
   const chunks = Array.from({ length: Math.min(PER_SLICE, CHUNKS + 2 - seq) }, (_, i) => `token ${seq + i} `);
-  frames.push(JSON.stringify({ type: "slice", stream, run, seq, next: seq + chunks.length, at: seq, chunks }));
+  frames.push(
+    JSON.stringify({ type: "slice", stream, run, seq, next: seq + chunks.length, at: seq, chunks }),
+  );
 }
-frames.push(JSON.stringify({ type: "slice", stream, run, seq: CHUNKS + 2, next: CHUNKS + 3, at: 0, end: { reason: "completed" } }));
+frames.push(
+  JSON.stringify({
+    type: "slice",
+    stream,
+    run,
+    seq: CHUNKS + 2,
+    next: CHUNKS + 3,
+    at: 0,
+    end: { reason: "completed" },
+  }),
+);
 
 const client = createClient({ url: "wss://example.test", token: "token", WebSocket: BenchSocket, page: {} });
 const reader = client.stream(stream);
@@ -51,4 +69,6 @@ await reading;
 const seconds = (performance.now() - start) / 1000;
 client.close();
 if (count !== CHUNKS) throw new Error(`${count} of ${CHUNKS} chunks`);
-console.log(`${Math.round(CHUNKS / seconds).toLocaleString("en")} chunks/s (${CHUNKS} chunks, ${PER_SLICE} a slice, Node ${process.version})`);
+console.log(
+  `${Math.round(CHUNKS / seconds).toLocaleString("en")} chunks/s (${CHUNKS} chunks, ${PER_SLICE} a slice, Node ${process.version})`,
+);

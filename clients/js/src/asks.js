@@ -124,7 +124,11 @@ export function askDue(s) {
     if (one.ask || one.paused || one.gapAt > s.now) continue;
     const { stream } = one;
     if ("due" in one) {
-      one.ask = { socket: link.socket, n: ask(s, link, { type: "cancel", stream, run: one.run }), cursor: null };
+      one.ask = {
+        socket: link.socket,
+        n: ask(s, link, { type: "cancel", stream, run: one.run }),
+        cursor: null,
+      };
     } else {
       const where = position(one);
       const [run, after] = where ?? [];
@@ -159,7 +163,8 @@ function mark(s, { socket, streams }, stream, where, n) {
  */
 export function leave(s, link, stream) {
   link.streams.delete(stream);
-  for (const asked of link.asked.values()) if (asked.type === "unsubscribe" && asked.stream === stream) return;
+  for (const asked of link.asked.values())
+    if (asked.type === "unsubscribe" && asked.stream === stream) return;
   if (isOpen(link)) ask(s, link, { type: "unsubscribe", stream });
 }
 

@@ -191,7 +191,12 @@ export function createClient({
       let reachable = true;
       try {
         const signal = AbortSignal.timeout(PROBE_MS);
-        await fetch(url.replace(/^ws/, "http"), { mode: "no-cors", cache: "no-store", credentials: "omit", signal });
+        await fetch(url.replace(/^ws/, "http"), {
+          mode: "no-cors",
+          cache: "no-store",
+          credentials: "omit",
+          signal,
+        });
       } catch {
         reachable = false;
       }
@@ -273,7 +278,8 @@ export function createClient({
       return () => void listeners.delete(listener);
     },
     stream(name, options = {}) {
-      if (!/^[A-Za-z0-9._:/@=+-]{1,200}$/.test(name)) throw new TailraceError("invalid", `no stream name: ${name}`);
+      if (!/^[A-Za-z0-9._:/@=+-]{1,200}$/.test(name))
+        throw new TailraceError("invalid", `no stream name: ${name}`);
       return createReader(port, name, options);
     },
     time,

@@ -180,7 +180,7 @@ function conclude(reader, run, reason, out) {
  * @param {Output[]} out
  */
 function release(reader, out) {
-  for (let index = 0; index < reader.held.length && !reader.done; ) {
+  for (let index = 0; index < reader.held.length && !reader.done;) {
     const slice = reader.held[index++];
     const what = fate(reader, slice);
     if (what === "take") take(reader, slice, out);
@@ -213,8 +213,7 @@ export function receive(reader, slice, now) {
     reader.gapAt = Infinity;
   } else {
     if (what === "anew") reader.cursor = null;
-    const known = reader.held.some((h) => h.run === slice.run && h.seq === slice.seq && h.next >= slice.next);
-    if (!known) reader.held = [...reader.held, came].sort((a, b) => a.seq - b.seq).slice(0, HELD);
+    reader.held = [...reader.held, came].sort((a, b) => a.seq - b.seq).slice(0, HELD);
   }
   if (behind(reader)) reader.gapAt = Math.min(reader.gapAt, now + GAP);
   return out;
@@ -270,7 +269,9 @@ function relocate(reader, { run, from, tail }, out) {
   // What was shown cannot be continued, not even where its run is served again.
   if (reader.shown) conclude(reader, reader.shown, "expired", out);
   const waits = run !== null && from === tail;
-  reader.cursor = waits ? { run, seq: from, ended: true } : { run: null, seq: from, start: reader.wanted ?? run ?? "" };
+  reader.cursor = waits
+    ? { run, seq: from, ended: true }
+    : { run: null, seq: from, start: reader.wanted ?? run ?? "" };
   release(reader, out);
 }
 

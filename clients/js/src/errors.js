@@ -21,5 +21,4 @@ export class TailraceError extends Error {
 }
 
 /** @param {import("./types.js").Failure} failure */
-export const errorOf = (failure) =>
-  new TailraceError(failure.code, failure.message, failure.retryable);
+export const errorOf = (failure) => new TailraceError(failure.code, failure.message, failure.retryable);

@@ -43,7 +43,11 @@ const numbers = (frame, keys) => keys.every((key) => typeof frame[key] === "numb
  * @param {any} slice
  */
 const dense = ({ run, seq, next, open, claim, chunks = [], end }) =>
-  run && Array.isArray(chunks) && seq > 0 && next > seq && next - seq === chunks.length + (open || claim ? 1 : 0) + (end ? 1 : 0);
+  run &&
+  Array.isArray(chunks) &&
+  seq > 0 &&
+  next > seq &&
+  next - seq === chunks.length + (open || claim ? 1 : 0) + (end ? 1 : 0);
 
 /**
  * The text of a frame.
@@ -72,7 +76,10 @@ export function decode(text) {
     const { type = "gateway", message, tails = {} } = frame;
     const known = numbers(frame, NUMBERS[type]);
     if (!frame.type) return message ? { type, message } : null;
-    const sane = type === "slice" ? dense(frame) : Object.values(tails).every((t) => t.error || numbers(t, NUMBERS.subscribed.slice(1)));
+    const sane =
+      type === "slice"
+        ? dense(frame)
+        : Object.values(tails).every((t) => t.error || numbers(t, NUMBERS.subscribed.slice(1)));
     return known && sane ? Object.assign(frame, { size: /** @type {string} */ (text).length }) : null;
   } catch {
     return null;

@@ -3,7 +3,7 @@
  * about each cause in each phase is `TABLE`: a phase or a cause without an entry does not
  * compile.
  */
-import { ANSWER, ask, askDue, everyone, isOpen, leave, readersOf, release, sync } from "./asks.js";
+import { ANSWER, ask, askDue, everyone, leave, readersOf, release, sync } from "./asks.js";
 import { backoff } from "./cursor.js";
 
 /**
@@ -22,7 +22,7 @@ const MINUTE = 60_000;
 const STEADY = 10_000;
 /** Between two attempts, however often the page comes back. */
 const HURRY = 1_000;
-const REFUSALS = 3;
+export const REFUSALS = 3;
 
 /** @returns {Link} */
 export const blank = () => ({
@@ -65,7 +65,16 @@ export const TABLE = {
   // A socket that nobody wants any more is let open: closing it early is an error in a browser's console.
   opening: { ...STAY, opened: greet, lost: rejected, due: rejected },
   syncing: { ...STAY, synced: settle, lost: retreat },
-  live: { ...STAY, wanted: unlinger, unwanted: linger, token: authorize, tokenless: postpone, lost: retreat, due: rest, wake: test },
+  live: {
+    ...STAY,
+    wanted: unlinger,
+    unwanted: linger,
+    token: authorize,
+    tokenless: postpone,
+    lost: retreat,
+    due: rest,
+    wake: test,
+  },
   waiting: { ...STAY, wanted: hurry, unwanted: rest, due: connect, wake: hurry },
   closed: { ...STAY, wanted: reopen },
 };
@@ -130,7 +139,8 @@ function settle(s, link) {
   s.refusals = 0;
   refreshAt(s, link, link.exp);
   // What began or ended to be watched since the `sync`.
-  for (const [, reader] of readersOf(s)) if (!reader.ask && !link.streams.has(reader.stream)) reader.gapAt = s.now;
+  for (const [, reader] of readersOf(s))
+    if (!reader.ask && !link.streams.has(reader.stream)) reader.gapAt = s.now;
   for (const stream of link.streams.keys()) if (!readersOf(s, stream).length) leave(s, link, stream);
   askDue(s);
   if (!everyone(s).length) linger(s, link);

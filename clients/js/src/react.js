@@ -49,7 +49,8 @@ const WELL = ["completed", "cancelled"];
 /** @type {(act: () => void) => void} */
 const frame = (act) => {
   // A hidden page has no frames.
-  if (typeof requestAnimationFrame === "function" && document.visibilityState !== "hidden") requestAnimationFrame(act);
+  if (typeof requestAnimationFrame === "function" && document.visibilityState !== "hidden")
+    requestAnimationFrame(act);
   else setTimeout(act, 16);
 };
 
@@ -100,7 +101,9 @@ function createStore(client, name, { text: of = textOf, ...options }) {
       draft = { ...draft, text: draft.text + of(event.chunk) };
     } else if (event.type === "end") {
       const { reason, message = reason } = event;
-      const error = WELL.includes(reason) ? null : { code: reason, message, retryable: reason === "producer_lost" };
+      const error = WELL.includes(reason)
+        ? null
+        : { code: reason, message, retryable: reason === "producer_lost" };
       draft = { ...draft, end: { reason, message: event.message }, error };
     }
     if (event.type !== "end" && draft.end) draft = { ...draft, end: null, error: null };

@@ -120,7 +120,7 @@ export function createReader(port, name, options) {
     /** @type {import("./types.js").Failure | null} */
     let failure = null;
     /** @type {(() => void)[]} */
-    let waiting = [];
+    const waiting = [];
 
     const wake = () => {
       for (const resolve of waiting.splice(0)) resolve();
@@ -131,23 +131,26 @@ export function createReader(port, name, options) {
       port.tell({ type: full ? "pause" : "resume", id });
     };
 
-    const id = port.open({ type: "watch", stream: name, after: cursor, run: wanted, follow }, ({ type, slice, run, reason, error }) => {
-      const received = port.time();
-      if (type === "fail") {
-        failure = error;
-      } else if (type === "end") {
-        const concluded = { type, run, reason, seq: null, at: null, via: null, received, shown: 0 };
-        queue.push({ events: [concluded].values(), size: 0 });
-      } else {
-        queue.push({ events: expand(slice, received), size: slice.size });
-        size += slice.size;
-        latest = slice.run;
-        reason = slice.end?.reason;
-      }
-      over = failure !== null || (reason && reason !== LOST && !follow);
-      if (!paused && size > FULL) pause(true);
-      wake();
-    });
+    const id = port.open(
+      { type: "watch", stream: name, after: cursor, run: wanted, follow },
+      ({ type, slice, run, reason, error }) => {
+        const received = port.time();
+        if (type === "fail") {
+          failure = error;
+        } else if (type === "end") {
+          const concluded = { type, run, reason, seq: null, at: null, via: null, received, shown: 0 };
+          queue.push({ events: [concluded].values(), size: 0 });
+        } else {
+          queue.push({ events: expand(slice, received), size: slice.size });
+          size += slice.size;
+          latest = slice.run;
+          reason = slice.end?.reason;
+        }
+        over = failure !== null || (reason && reason !== LOST && !follow);
+        if (!paused && size > FULL) pause(true);
+        wake();
+      },
+    );
 
     const self = {
       /** @returns {StreamEvent | null} the next event, if it is here */
@@ -220,7 +223,8 @@ export function createReader(port, name, options) {
         if (value.type === "chunk") return { done, value: value.chunk };
         if (value.type !== "end" || follow) continue;
         close();
-        if (value.reason !== "completed") throw new TailraceError(value.reason, value.message, value.reason === LOST);
+        if (value.reason !== "completed")
+          throw new TailraceError(value.reason, value.message, value.reason === LOST);
       }
     };
     return iterator(next, close);

@@ -48,7 +48,8 @@ export function smoothed(source, pacer, rate, textOf) {
     const before = backlog;
     for (let event = source.pull(); event; event = source.pull()) {
       // What is read from the log was late before it came.
-      const weight = event.type === "chunk" && event.via === "live" ? Math.max(1, textOf(event.chunk).length) : 0;
+      const weight =
+        event.type === "chunk" && event.via === "live" ? Math.max(1, textOf(event.chunk).length) : 0;
       queue.push({ event, weight, due: now + LATE });
       backlog += weight;
       if (event.type === "end") ends++;

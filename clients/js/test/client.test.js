@@ -12,7 +12,11 @@ const STREAM = "chat:42";
 function started() {
   const network = new Network();
   const { server } = network;
-  server.write(STREAM, (log) => log.open(runId(1), { model: "m" }), (log) => log.data("Hello", ", "));
+  server.write(
+    STREAM,
+    (log) => log.open(runId(1), { model: "m" }),
+    (log) => log.data("Hello", ", "),
+  );
   const say = (...chunks) => server.write(STREAM, (log) => log.data(...chunks));
   const end = (...how) => server.write(STREAM, (log) => log.end(...how));
   return { network, server, clock: network.clock, say, end };
@@ -123,7 +127,13 @@ test("events tell how things came and when they were shown", async () => {
   await clock.run(500);
   assert.deepEqual(
     got.items.map(({ type, seq, via }) => [type, seq, via]),
-    [["open", 1, "replay"], ["chunk", 2, "replay"], ["chunk", 3, "replay"], ["chunk", 4, "live"], ["end", 5, "live"]],
+    [
+      ["open", 1, "replay"],
+      ["chunk", 2, "replay"],
+      ["chunk", 3, "replay"],
+      ["chunk", 4, "live"],
+      ["end", 5, "live"],
+    ],
   );
   const [open, , , chunk] = got.items;
   assert.deepEqual(open.meta, { model: "m" });
@@ -136,7 +146,9 @@ test("text is the whole text", async () => {
   const { network, clock, server, end } = started();
   const text = network.client().stream(STREAM).text();
   await clock.run(500);
-  server.write(STREAM, (log) => log.data({ type: "text-delta", delta: "wor" }, { text: "ld" }, 7, { tool: "x" }));
+  server.write(STREAM, (log) =>
+    log.data({ type: "text-delta", delta: "wor" }, { text: "ld" }, 7, { tool: "x" }),
+  );
   end("completed");
   await clock.run(500);
   assert.equal(await text, "Hello, world");
@@ -283,13 +295,21 @@ test("a slow reader is not buffered without bound, and misses nothing", async ()
   })();
   await clock.run(30_000);
   await reading;
-  assert.deepEqual(got.map((chunk) => chunk.split(" ")[0]), Array.from({ length: 200 }, (_, i) => String(i)));
+  assert.deepEqual(
+    got.map((chunk) => chunk.split(" ")[0]),
+    Array.from({ length: 200 }, (_, i) => String(i)),
+  );
   assert.ok((server.counts.subscribe ?? 0) > before, "what was let go was asked for");
 });
 
 test("many readers of a stream share a subscription, many streams a socket", async () => {
   const { network, clock, server, end } = started();
-  server.write("chat:7", (log) => log.open(runId(9)), (log) => log.data("seven"), (log) => log.end("completed"));
+  server.write(
+    "chat:7",
+    (log) => log.open(runId(9)),
+    (log) => log.data("seven"),
+    (log) => log.end("completed"),
+  );
   const client = network.client();
   const texts = [client.stream(STREAM).text(), client.stream(STREAM).text(), client.stream("chat:7").text()];
   await clock.run(500);
@@ -304,7 +324,12 @@ test("many readers of a stream share a subscription, many streams a socket", asy
 test("a stream named like a property of every object is a stream", async () => {
   const network = new Network();
   for (const name of ["__proto__", "constructor", "toString"]) {
-    network.server.write(name, (log) => log.open(runId(1)), (log) => log.data(name), (log) => log.end("completed"));
+    network.server.write(
+      name,
+      (log) => log.open(runId(1)),
+      (log) => log.data(name),
+      (log) => log.end("completed"),
+    );
   }
   const client = network.client();
   const texts = ["__proto__", "constructor", "toString"].map((name) => client.stream(name).text());
@@ -314,14 +339,27 @@ test("a stream named like a property of every object is a stream", async () => {
 
 test("a name that is no stream name is refused", () => {
   const client = new Network().client();
-  for (const name of ["", "a b", "é", "x".repeat(201)]) assert.throws(() => client.stream(name), { code: "invalid" });
+  for (const name of ["", "a b", "é", "x".repeat(201)])
+    assert.throws(() => client.stream(name), { code: "invalid" });
 });
 
 test("the token travels as a subprotocol, or as a query where it must", async () => {
   const network = new Network();
-  void network.client({ token: "a.b.c" }).stream(STREAM).text().catch(() => {});
-  void network.client({ token: "a.b.c&", handshake: "query" }).stream(STREAM).text().catch(() => {});
-  void network.client({ token: "t", handshake: "query", url: "wss://h/s?x=1" }).stream(STREAM).text().catch(() => {});
+  void network
+    .client({ token: "a.b.c" })
+    .stream(STREAM)
+    .text()
+    .catch(() => {});
+  void network
+    .client({ token: "a.b.c&", handshake: "query" })
+    .stream(STREAM)
+    .text()
+    .catch(() => {});
+  void network
+    .client({ token: "t", handshake: "query", url: "wss://h/s?x=1" })
+    .stream(STREAM)
+    .text()
+    .catch(() => {});
   await network.clock.run(0);
   const [first, second, third] = network.sockets;
   assert.deepEqual(first.protocols, ["tailrace.v1", "bearer.a.b.c"]);
@@ -395,7 +433,10 @@ test("a token is renewed on the living socket before it expires", async () => {
   await clock.run(79_000);
   assert.equal(network.sent.filter((f) => f.type === "auth").length, 0);
   await clock.run(2_000);
-  assert.deepEqual(network.sent.filter((f) => f.type === "auth").map((f) => f.token), [jwt(start + 10_000)]);
+  assert.deepEqual(
+    network.sent.filter((f) => f.type === "auth").map((f) => f.token),
+    [jwt(start + 10_000)],
+  );
   assert.equal(network.sockets.length, 1);
 });
 
@@ -467,7 +508,9 @@ test("a forbidden stream is an error of its own readers only", async () => {
   const { server } = network;
   const replay = server.replay.bind(server);
   server.replay = (connection, stream, ...rest) =>
-    stream === "secret" ? { error: { code: "forbidden", message: "no grant", retryable: false } } : replay(connection, stream, ...rest);
+    stream === "secret"
+      ? { error: { code: "forbidden", message: "no grant", retryable: false } }
+      : replay(connection, stream, ...rest);
   const client = network.client();
   const [bad, good] = [collect(client.stream("secret")), collect(client.stream(STREAM))];
   await clock.run(500);
@@ -535,7 +578,16 @@ test("what is not a frame of ours is ignored", async () => {
   const got = collect(network.client().stream(STREAM));
   await clock.run(500);
   const [socket] = network.open;
-  for (const data of ["", "nonsense", "null", "[]", "7", '{"type":"future"}', '{"type":"slice"}', new ArrayBuffer(2)]) {
+  for (const data of [
+    "",
+    "nonsense",
+    "null",
+    "[]",
+    "7",
+    '{"type":"future"}',
+    '{"type":"slice"}',
+    new ArrayBuffer(2),
+  ]) {
     socket.onmessage({ data });
   }
   socket.onmessage({ data: '{"type":"toString"}' });

@@ -14,7 +14,10 @@ test("a frame of exactly 32,000 bytes goes, one more does not", () => {
   const frame = { type: "auth", token: "", n: 1 };
   const room = MAX_FRAME - encode(frame).length;
   assert.equal(encode({ ...frame, token: "x".repeat(room) }).length, MAX_FRAME);
-  assert.throws(() => encode({ ...frame, token: "x".repeat(room + 1) }), { code: "too_large", retryable: false });
+  assert.throws(() => encode({ ...frame, token: "x".repeat(room + 1) }), {
+    code: "too_large",
+    retryable: false,
+  });
 });
 
 test("the limit counts bytes of UTF-8, not characters", () => {
@@ -56,5 +59,6 @@ for (const [name, frame] of Object.entries({
 }
 
 test("what is no text or no object is nothing", () => {
-  for (const data of [undefined, new ArrayBuffer(1), "", "{", "null", "[]", "1", '"slice"']) assert.equal(decode(data), null);
+  for (const data of [undefined, new ArrayBuffer(1), "", "{", "null", "[]", "1", '"slice"'])
+    assert.equal(decode(data), null);
 });

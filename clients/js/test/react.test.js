@@ -30,7 +30,11 @@ function page({ strict = false } = {}) {
     return createElement("p", null, state.text);
   }
   const tree = (props) => {
-    const answer = createElement(Profiler, { id: "answer", onRender: () => seen.commits++ }, createElement(Answer, props));
+    const answer = createElement(
+      Profiler,
+      { id: "answer", onRender: () => seen.commits++ },
+      createElement(Answer, props),
+    );
     const provided = createElement(TailraceProvider, { client }, answer);
     return strict ? createElement(StrictMode, null, provided) : provided;
   };
@@ -259,7 +263,9 @@ test("hydration takes over from the server without a mismatch", async () => {
   container.innerHTML = renderToString(p.tree({ name: STREAM }));
   const errors = [];
   await act(async () => {
-    roots.push(hydrateRoot(container, p.tree({ name: STREAM }), { onRecoverableError: (error) => errors.push(error) }));
+    roots.push(
+      hydrateRoot(container, p.tree({ name: STREAM }), { onRecoverableError: (error) => errors.push(error) }),
+    );
   });
   await p.wait(500);
   assert.deepEqual(errors, []);
@@ -278,7 +284,9 @@ test("a transition that is rendered while chunks come shows no torn state", asyn
     if (a.run && a.run === b.run && a.chunks.join("") !== a.text) torn.push(a);
     return createElement("p", null, `${a.text}|${b.text}`);
   }
-  await act(async () => p.root.render(createElement(TailraceProvider, { client: p.client }, createElement(Pair))));
+  await act(async () =>
+    p.root.render(createElement(TailraceProvider, { client: p.client }, createElement(Pair))),
+  );
   p.open(2, "chat:7");
   p.say("seven", "chat:7");
   for (let i = 0; i < 20; i++) {

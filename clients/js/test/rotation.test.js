@@ -33,7 +33,10 @@ test("a chunk every second through the rotation is shown live, once, without a v
       world.check({ rest: true });
       assert.equal(world.connects, 2, "one successor");
       assert.equal(world.sockets.size, 1, "the old connection is closed");
-      assert.ok(world.sent.every(({ type }) => type === "sync"), "no gap was asked for");
+      assert.ok(
+        world.sent.every(({ type }) => type === "sync"),
+        "no gap was asked for",
+      );
       const shown = world.shown.r1.filter(({ item }) => written.has(item));
       assert.equal(shown.length, written.size);
       // What the new connection's replay brought first the old one would have brought later.

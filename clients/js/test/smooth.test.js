@@ -50,7 +50,9 @@ test("bursts four times a second are shown at an even pace", async () => {
 test("whatever comes, it is shown in order, whole, and never more than half a second late", async () => {
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.tuple(fc.integer({ min: 1, max: 30 }), fc.integer({ min: 0, max: 900 })), { maxLength: 20 }),
+      fc.array(fc.tuple(fc.integer({ min: 1, max: 30 }), fc.integer({ min: 0, max: 900 })), {
+        maxLength: 20,
+      }),
       fc.constantFrom(true, 1, 40, 5_000),
       async (bursts, smooth) => {
         const r = await reading({ smooth });
@@ -59,7 +61,10 @@ test("whatever comes, it is shown in order, whole, and never more than half a se
           await r.clock.run(pause);
         }
         await r.clock.run(1_000);
-        assert.deepEqual(r.shown.map(({ chunk }) => chunk), [...r.written.keys()]);
+        assert.deepEqual(
+          r.shown.map(({ chunk }) => chunk),
+          [...r.written.keys()],
+        );
         for (const { chunk, at } of r.shown) assert.ok(at - r.written.get(chunk) <= LATE + WAIT);
       },
     ),
@@ -110,7 +115,11 @@ test("a hidden page holds nothing back", async () => {
 test("what is replayed is not held back", async () => {
   const network = new Network();
   const { server, clock } = network;
-  server.write(STREAM, (log) => log.open(runId(1)), (log) => log.data(...words("a", 50)));
+  server.write(
+    STREAM,
+    (log) => log.open(runId(1)),
+    (log) => log.data(...words("a", 50)),
+  );
   const reader = network.client().stream(STREAM, { smooth: true });
   const got = [];
   void (async () => {

@@ -30,7 +30,12 @@ const PATHS = {
   token: [watch],
   opening: [watch, { type: "token", token: "t" }],
   syncing: [watch, { type: "token", token: "t" }, { type: "opened", socket: 1 }],
-  live: [watch, { type: "token", token: "t" }, { type: "opened", socket: 1 }, { type: "frame", socket: 1, frame: synced }],
+  live: [
+    watch,
+    { type: "token", token: "t" },
+    { type: "opened", socket: 1 },
+    { type: "frame", socket: 1, frame: synced },
+  ],
   waiting: [watch, { type: "token", token: "t" }, { type: "lost", socket: 1 }],
   closed: [watch, { type: "close" }],
 };
@@ -69,7 +74,11 @@ const EVENTS = [
     { type: "cancelled", stream: "s", run, reason: null, n: 1 },
     { type: "authorized", expires_at: 9, n: 1 },
     { type: "gateway", message: "no" },
-    ...["unauthorized", "unknown_connection", "forbidden", "too_many"].map((code) => ({ type: "error", code, n: 1 })),
+    ...["unauthorized", "unknown_connection", "forbidden", "too_many"].map((code) => ({
+      type: "error",
+      code,
+      n: 1,
+    })),
     { type: "error", code: "unavailable", retryable: true, n: 1 },
     { type: "error", code: "unavailable", retryable: true, stream: "s" },
   ].map((frame) => ({ type: "frame", socket: 1, frame })),

@@ -79,7 +79,13 @@ export class Network {
         network.sent.push(frame);
         if (Buffer.byteLength(text) > 32_000) return void this.fail(1009);
         if (!this.rights) {
-          this.receive({ type: "error", code: "unauthorized", message: "the token has expired", retryable: false, n: frame.n });
+          this.receive({
+            type: "error",
+            code: "unauthorized",
+            message: "the token has expired",
+            retryable: false,
+            n: frame.n,
+          });
           return void this.fail(1000);
         }
         network.server.handle(this, frame);

@@ -43,7 +43,8 @@ export class Log {
     const seq = tail ? tail.next : 1;
     const count = record.chunks?.length ?? 1;
     const whole = { ...record, seq, next: seq + count, at: this.clock.now(), expired: false };
-    whole.base = record.kind === "open" ? seq : this.records.find((r) => r.run === record.run)?.base ?? tail.base;
+    whole.base =
+      record.kind === "open" ? seq : (this.records.find((r) => r.run === record.run)?.base ?? tail.base);
     this.records.push(whole);
     const run = this.truth.get(record.run) ?? { base: seq, items: new Map() };
     if (record.kind === "data") record.chunks.forEach((chunk, i) => run.items.set(seq + i, chunk));
@@ -105,7 +106,8 @@ export class Log {
     let from;
     if (after !== undefined) {
       const held = wanted === null ? this.holding(after + 1) : this.holding(after);
-      const goesOn = after === last ? wanted === null || wanted === run : held && (wanted === null || held.run === wanted);
+      const goesOn =
+        after === last ? wanted === null || wanted === run : held && (wanted === null || held.run === wanted);
       from = goesOn ? after : current();
     } else if (wanted && wanted !== run) {
       from = wanted > run ? last : begins(wanted) ? openOf(wanted).seq - 1 : current();
@@ -114,7 +116,9 @@ export class Log {
     }
     const records = this.records.filter((r) => r.next - 1 > from && !r.expired);
     // Records expire in any order: what is not dense with the cursor cannot be served from it.
-    const hole = records.length ? records[0].seq > from + 1 : from === last && after !== last && !(wanted > run);
+    const hole = records.length
+      ? records[0].seq > from + 1
+      : from === last && after !== last && !(wanted > run);
     if (hole) return { run: null, tail: last, from: last, active: false, records: [] };
     return { ...facts, from, records };
   }
@@ -124,12 +128,21 @@ export class Log {
 function sliceOf(stream, records, extra = {}) {
   const [first] = records;
   const last = records.at(-1);
-  const slice = { type: "slice", stream, run: first.run, seq: first.seq, next: last.next, at: last.at, ...extra };
+  const slice = {
+    type: "slice",
+    stream,
+    run: first.run,
+    seq: first.seq,
+    next: last.next,
+    at: last.at,
+    ...extra,
+  };
   for (const record of records) {
     if (record.kind === "open") slice.open = { ...(record.meta && { meta: record.meta }), prev: record.prev };
     if (record.kind === "claim") slice.claim = { epoch: record.epoch };
     if (record.kind === "data") slice.chunks = [...(slice.chunks ?? []), ...record.chunks];
-    if (record.kind === "end") slice.end = { reason: record.reason, ...(record.message && { message: record.message }) };
+    if (record.kind === "end")
+      slice.end = { reason: record.reason, ...(record.message && { message: record.message }) };
   }
   return slice;
 }
@@ -218,7 +231,8 @@ export class Server {
           streams.delete(stream);
           continue;
         }
-        for (const slice of merge(stream, records, 1 + Math.floor(this.random() * 3), {})) this.post(connection, slice);
+        for (const slice of merge(stream, records, 1 + Math.floor(this.random() * 3), {}))
+          this.post(connection, slice);
       }
     });
     if (this.chance(this.faults.repeat)) this.later(() => this.feed(stream, records), this.faults.delay * 4);
@@ -241,14 +255,18 @@ export class Server {
     }
     switch (type) {
       case "subscribe": {
-        const position = frame.after === undefined ? (frame.run ? [frame.run] : null) : [frame.run ?? null, frame.after];
+        const position =
+          frame.after === undefined ? (frame.run ? [frame.run] : null) : [frame.run ?? null, frame.after];
         const tail = this.replay(connection, frame.stream, position, n);
         this.post(connection, { type: "subscribed", stream: frame.stream, n, ...tail, protocol: 1 });
         break;
       }
       case "sync": {
         const tails = Object.fromEntries(
-          Object.entries(frame.streams).map(([stream, position]) => [stream, this.replay(connection, stream, position, n)]),
+          Object.entries(frame.streams).map(([stream, position]) => [
+            stream,
+            this.replay(connection, stream, position, n),
+          ]),
         );
         this.post(connection, { type: "synced", n, time: this.time(), protocol: 1, tails });
         break;
@@ -263,7 +281,13 @@ export class Server {
         const log = this.log(frame.stream);
         if (log.active && log.tail.run === frame.run) this.write(frame.stream, (l) => l.end("cancelled"));
         const end = [...(log.truth.get(frame.run)?.items.values() ?? [])].findLast((item) => item?.end);
-        this.post(connection, { type: "cancelled", stream: frame.stream, run: frame.run, reason: end?.end ?? null, n });
+        this.post(connection, {
+          type: "cancelled",
+          stream: frame.stream,
+          run: frame.run,
+          reason: end?.end ?? null,
+          n,
+        });
         break;
       }
       case "auth":

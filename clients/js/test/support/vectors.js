@@ -13,7 +13,9 @@ const EPOCH = 1_764_000_000_000;
 
 /** Every scenario, with the file that it is in. */
 export function scenarios() {
-  const files = readdirSync(FOLDER).filter((name) => name.endsWith(".json")).sort();
+  const files = readdirSync(FOLDER)
+    .filter((name) => name.endsWith(".json"))
+    .sort();
   return files.flatMap((file) =>
     JSON.parse(readFileSync(new URL(file, FOLDER), "utf8")).map((scenario) => ({ file, ...scenario })),
   );
@@ -79,7 +81,12 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
           (shown[command.id] ??= []).push(...events(command.slice));
           break;
         case "end":
-          (shown[command.id] ??= []).push({ type: "end", run: command.run, seq: null, reason: command.reason });
+          (shown[command.id] ??= []).push({
+            type: "end",
+            run: command.run,
+            seq: null,
+            reason: command.reason,
+          });
           break;
         case "connect":
           last = command.socket;
@@ -119,8 +126,13 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
     const until = now + ms;
     while (deadline(state) <= until) {
       advance(deadline(state) - now);
-      for (const { send: { streams, n }, socket } of commands.splice(0)) {
-        const tails = Object.fromEntries(Object.entries(streams).map(([name, at]) => [name, { ...tail, from: at[1] }]));
+      for (const {
+        send: { streams, n },
+        socket,
+      } of commands.splice(0)) {
+        const tails = Object.fromEntries(
+          Object.entries(streams).map(([name, at]) => [name, { ...tail, from: at[1] }]),
+        );
         feed({ type: "frame", socket, frame: { type: "synced", n, time: EPOCH + now, tails } });
       }
     }
@@ -154,7 +166,9 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
   for (const [reader, expected] of Object.entries(output)) {
     const got = shown[reader] ?? [];
     assert.equal(got.length, expected.length, `${reader} got ${JSON.stringify(got)}`);
-    expected.forEach((event, i) => assert.ok(has(got[i], event), `${reader}: ${JSON.stringify(got[i])}, not ${JSON.stringify(event)}`));
+    expected.forEach((event, i) =>
+      assert.ok(has(got[i], event), `${reader}: ${JSON.stringify(got[i])}, not ${JSON.stringify(event)}`),
+    );
   }
   return { state, shown };
 }

@@ -66,7 +66,8 @@ export class World {
         break;
       case "send":
         this.sent.push({ at: this.clock.now(), ...command.frame });
-        if (this.sockets.has(command.socket)) this.server.handle(this.sockets.get(command.socket), command.frame);
+        if (this.sockets.has(command.socket))
+          this.server.handle(this.sockets.get(command.socket), command.frame);
         break;
       case "close":
         this.drop(command.socket, false);
@@ -171,7 +172,11 @@ export class World {
       over = item?.end !== undefined;
       broken = false;
     }
-    const done = over && events.length > 0 && events.at(-1).item?.end !== "producer_lost" && !this.options[reader].follow;
+    const done =
+      over &&
+      events.length > 0 &&
+      events.at(-1).item?.end !== "producer_lost" &&
+      !this.options[reader].follow;
     const early = events.length === 0 && this.options[reader].run > tail?.run;
     if (rest && !done && !early && !this.failed[reader] && tail && !tail.expired) {
       assert.equal(run, tail.run, say("the last run is not shown at rest"));
