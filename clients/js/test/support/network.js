@@ -20,7 +20,6 @@ export class Page extends EventTarget {
 }
 
 export class Network {
-  clock = new VirtualClock();
   page = new Page();
   /** Every socket ever made, newest last. */
   sockets = [];
@@ -31,7 +30,8 @@ export class Network {
   /** Texts that came up and went down, to look at. */
   sent = [];
 
-  constructor(seed = 1) {
+  constructor(seed = 1, clock = new VirtualClock()) {
+    this.clock = clock;
     this.random = seeded(seed);
     this.server = new Server(this.clock, this.random);
     const network = this;
