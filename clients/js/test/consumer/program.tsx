@@ -1,14 +1,14 @@
 /** A program as a user writes it, compiled strictly against the packed types. */
 import { createClient, TailraceError, textOf } from "tailrace";
 import type {
-    Client,
-    ClientOptions,
-    Cursor,
-    Json,
-    Reader,
-    Status,
-    StreamEvent,
-    StreamOptions,
+  Client,
+  ClientOptions,
+  Cursor,
+  Json,
+  Reader,
+  Status,
+  StreamEvent,
+  StreamOptions,
 } from "tailrace";
 import { TailraceProvider, useStream, useTailrace } from "tailrace/react";
 
@@ -24,33 +24,32 @@ const streamOptions: StreamOptions = { after: kept, run: "run", follow: true, sm
 const reader: Reader = client.stream("chat:42", streamOptions);
 
 export async function read(): Promise<string> {
-    for await (const chunk of reader) {
-        const json: Json = chunk;
-        if (textOf(json) === "") break;
-    }
-    for await (const event of reader.events()) {
-        const some: StreamEvent = event;
-        if (some.type === "chunk")
-            console.log(some.chunk, some.seq?.toFixed(), some.via, some.at, some.shown);
-        if (event.type === "open") console.log(event.meta?.model);
-        if (event.type === "claim") console.log(event.epoch + 1);
-        if (event.type === "end") console.log(event.reason.toUpperCase(), event.message?.length);
-        // @ts-expect-error: there is no such event
-        if (event.type === "opened") break;
-    }
-    const stream: ReadableStream<Json> = reader.readable();
-    await stream.cancel();
-    const { reason }: { reason: string | null } = await reader.cancel();
-    const cursor: Cursor | null = reader.cursor;
-    reader.close();
-    console.log(reason, cursor?.run, cursor?.seq, reader.end?.reason, client.time(), client.error?.code);
-    client.close();
-    try {
-        return await client.stream("chat:42").text((chunk) => String(chunk));
-    } catch (error) {
-        if (error instanceof TailraceError && error.retryable) return error.code;
-        throw error;
-    }
+  for await (const chunk of reader) {
+    const json: Json = chunk;
+    if (textOf(json) === "") break;
+  }
+  for await (const event of reader.events()) {
+    const some: StreamEvent = event;
+    if (some.type === "chunk") console.log(some.chunk, some.seq?.toFixed(), some.via, some.at, some.shown);
+    if (event.type === "open") console.log(event.meta?.model);
+    if (event.type === "claim") console.log(event.epoch + 1);
+    if (event.type === "end") console.log(event.reason.toUpperCase(), event.message?.length);
+    // @ts-expect-error: there is no such event
+    if (event.type === "opened") break;
+  }
+  const stream: ReadableStream<Json> = reader.readable();
+  await stream.cancel();
+  const { reason }: { reason: string | null } = await reader.cancel();
+  const cursor: Cursor | null = reader.cursor;
+  reader.close();
+  console.log(reason, cursor?.run, cursor?.seq, reader.end?.reason, client.time(), client.error?.code);
+  client.close();
+  try {
+    return await client.stream("chat:42").text((chunk) => String(chunk));
+  } catch (error) {
+    if (error instanceof TailraceError && error.retryable) return error.code;
+    throw error;
+  }
 }
 
 // @ts-expect-error: a stream's name is text
@@ -59,20 +58,20 @@ client.stream(42);
 createClient({ url: "wss://example.test" });
 
 function Answer({ name }: { name: string | null }) {
-    const { text, chunks, status, end, error, cancel, run } = useStream(name, { smooth: true, text: textOf });
-    const own: Client = useTailrace();
-    return (
-        <section aria-busy={!end} data-run={run} data-status={status}>
-            <p>{text}</p>
-            <button onClick={() => void cancel()}>Stop after {chunks.length}</button>
-            {error && <p role="alert">{error.retryable ? "Waiting…" : error.message}</p>}
-            <small>{own.status}</small>
-        </section>
-    );
+  const { text, chunks, status, end, error, cancel, run } = useStream(name, { smooth: true, text: textOf });
+  const own: Client = useTailrace();
+  return (
+    <section aria-busy={!end} data-run={run} data-status={status}>
+      <p>{text}</p>
+      <button onClick={() => void cancel()}>Stop after {chunks.length}</button>
+      {error && <p role="alert">{error.retryable ? "Waiting…" : error.message}</p>}
+      <small>{own.status}</small>
+    </section>
+  );
 }
 
 export const App = () => (
-    <TailraceProvider client={client}>
-        <Answer name="chat:42" />
-    </TailraceProvider>
+  <TailraceProvider client={client}>
+    <Answer name="chat:42" />
+  </TailraceProvider>
 );
