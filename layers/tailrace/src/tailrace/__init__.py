@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .consumer.aio import consume as consume
     from .deployment import find_transport as find_transport
     from .errors import Busy as Busy
     from .errors import Cancelled as Cancelled
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "consumer.aio": ("consume",),
     "producer.aio": ("AsyncProducer",),
     "producer.base": ("HandOver", "PublicError"),
     "producer.sync": ("Producer",),

@@ -1,0 +1,6 @@
+"""Consumers: the code that shows a stream (PROTOCOL.md §3).
+
+`cursor` is a reader's place in the log, `links` are the connections, `asks` what is
+asked on them, `machine` what each event means: pure, and held to the vectors in
+tests/conformance, as every client is. `wire` is the frames; `aio` does it.
+"""

@@ -1,0 +1,526 @@
+"""The consumer for asyncio: the only file that knows WebSocket, clock and tokens' text.
+
+It feeds the machine and carries out its commands. Everything happens in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import inspect
+import json
+import random
+import time
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+)
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidStatus,
+    WebSocketException,
+)
+from websockets.typing import Subprotocol
+
+from ..errors import (
+    Cancelled,
+    Invalid,
+    StreamEnded,
+    TailraceError,
+    TooLarge,
+    Unauthorized,
+)
+from ..ids import check_stream
+from ..rules import CANCELLED, PRODUCER_LOST
+from .asks import (
+    Close,
+    Command,
+    Connect,
+    Fail,
+    FetchToken,
+    Probe,
+    Send,
+    Settle,
+    Tell,
+)
+from .cursor import Concluded, Cursor, Delivered, Output, Piece, Via
+from .machine import Machine, Status
+from .wire import SUBPROTOCOL, Frame, decode, encode
+
+TokenSource = str | Callable[[], str | Awaitable[str]]
+
+FULL = 1_000_000
+LOW = 250_000
+"""Characters that wait to be read: above FULL the server is asked for no more, below
+LOW it is asked again."""
+
+CLOSE_SECONDS = 1
+_READER = "reader"
+_CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run.
+
+    `open` has `meta` and `prev`, `claim` has `epoch`, `chunk` has `chunk`, `end` has
+    `reason` and `message`. `at`: when it was appended, `received`: when it came here,
+    both ms in AWS time, as far as that is known here. An end that was concluded and not
+    read (`superseded`, `expired`) has no `seq`, `at` and `via`.
+    """
+
+    type: Literal["open", "claim", "chunk", "end"]
+    run: str
+    seq: int | None
+    at: int | None
+    via: Via | None
+    received: int
+    chunk: Any = None
+    meta: dict[str, Any] | None = None
+    prev: str | None = None
+    epoch: int | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+def consume(
+    url: str,
+    token: TokenSource,
+    stream: str,
+    *,
+    after: Mapping[str, Any] | None = None,
+    run: str | None = None,
+    follow: bool = False,
+    handshake: Literal["subprotocol", "query"] = "subprotocol",
+) -> Consumption:
+    """Watch a stream: an async iterator of the chunks of its current run.
+
+    It ends where the run is `completed`. Any other end is raised: `Cancelled`, or
+    `StreamEnded` with its `reason` (and the `message` that is fit to show). What cannot
+    be read at all is raised as the server says it (`Forbidden`, …); a broken network is
+    waited for.
+
+    `token`
+        A JWT, or a function (also a coroutine function) that fetches one: called before
+        the first connection, before a token expires, and after a refusal.
+    `after`
+        Where to go on: the `cursor` of an earlier consumption.
+    `run`
+        The run to read, also one that has not opened yet; without it the current one.
+    `follow`
+        Go on through later runs; no end is raised then.
+    `handshake`
+        How the token travels. With `query` it ends up in access logs.
+    """
+    check_stream(stream)
+    if not url.startswith(("ws://", "wss://")):
+        raise Invalid("url: must begin with wss:// (or ws://)")
+    cursor = None if after is None else _cursor(after)
+    return Consumption(
+        url, token, stream, cursor, run=run, follow=follow, handshake=handshake
+    )
+
+
+class Consumption:
+    """What `consume` returns: iterate it, once, for chunks; `events` tells more.
+
+    Nothing happens before that. Leaving the loop stops watching, when the iterator is
+    closed; as an async context manager it is closed for certain.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: TokenSource,
+        stream: str,
+        cursor: Cursor | None,
+        *,
+        run: str | None,
+        follow: bool,
+        handshake: Literal["subprotocol", "query"],
+    ) -> None:
+        self.stream = stream
+        self._url = url
+        self._token = token
+        self._cursor = cursor
+        self._wanted = run
+        self._follow = follow
+        self._by_query = handshake == "query"
+        self._machine = Machine()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sockets: dict[int, _Socket] = {}
+        self._events: deque[tuple[str, tuple[Any, ...], dict[str, Any]]] = deque()
+        self._busy = False
+        self._reachable = False
+        self._fetched = False
+        self._latest: str | None = None
+        self._queue: deque[tuple[Output, int]] = deque()
+        self._queued = 0
+        self._paused = False
+        self._error: BaseException | None = None
+        self._over = False
+        self._arrival = asyncio.Event()
+        self._cancels: dict[str, asyncio.Future[str | None]] = {}
+
+    @property
+    def cursor(self) -> dict[str, Any] | None:
+        """What to hand back as `after`: plain JSON, None until something was read."""
+        if self._cursor is None:
+            return None
+        kept: dict[str, Any] = {"run": self._cursor.run, "seq": self._cursor.seq}
+        if self._cursor.ended:
+            kept["ended"] = True
+        return kept
+
+    @property
+    def status(self) -> Status:
+        """`connecting`, `replaying`, `live`, `offline`; `idle` while it is not read."""
+        return self._machine.status
+
+    # ---- reading ---------------------------------------------------------------------
+
+    async def __aiter__(self) -> AsyncGenerator[Any]:
+        async with contextlib.aclosing(self.events()) as events:
+            async for event in events:
+                if event.type == "chunk":
+                    yield event.chunk
+                elif event.type == "end" and not self._follow:
+                    if event.reason != "completed":
+                        raise _failure(event)
+                    return
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yield everything that happens; how a run ended is not raised here."""
+        if self._loop is not None:
+            raise Invalid("a consumption can be read once only")
+        self._loop = asyncio.get_running_loop()
+        self._dispatch(
+            "watch",
+            _READER,
+            self.stream,
+            after=self._cursor,
+            run=self._wanted,
+            follow=self._follow,
+        )
+        try:
+            while True:
+                while self._queue:
+                    output, size = self._queue.popleft()
+                    for event in self._expand(output):
+                        self._show(event)
+                        yield event
+                    self._queued -= size
+                    if self._paused and self._queued < LOW:
+                        self._paused = False
+                        self._dispatch("resume", _READER)
+                if self._error is not None:
+                    raise self._error
+                if self._over:
+                    return
+                self._arrival.clear()
+                await self._arrival.wait()
+        finally:
+            await self.aclose()
+
+    async def cancel(self) -> str | None:
+        """Cancel the run that is being read, for everyone; return how it ended, if that
+        is known. Raises `Forbidden` where the token does not grant it."""
+        if self._latest is None or self._loop is None:
+            raise Invalid("no run is known yet")
+        settled: asyncio.Future[str | None] = self._loop.create_future()
+        id = f"{_CANCEL}{len(self._cancels)}"
+        self._cancels[id] = settled
+        self._dispatch("cancel", id, self.stream, self._latest)
+        return await settled
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        self._over = True
+        self._queue.clear()
+        self._arrival.set()
+        if self._loop is not None and self._machine.status != "closed":
+            self._dispatch("close")
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        for task in tasks:
+            task.cancel()
+
+    def _expand(self, output: Output) -> Iterator[Event]:
+        received = self._time()
+        if isinstance(output, Concluded):
+            run, reason = output.run, output.reason
+            yield Event("end", run, None, None, None, received, reason=reason)
+        else:
+            yield from _events(output.piece, received)
+
+    def _show(self, event: Event) -> None:
+        """Move the cursor over what is handed out."""
+        ended = event.type == "end"
+        if event.seq is not None:
+            self._cursor = Cursor(event.run, event.seq, ended)
+        elif self._cursor is not None:
+            self._cursor = Cursor(self._cursor.run, self._cursor.seq, ended)
+
+    def _time(self) -> int:
+        """Return AWS time in ms; before the first answer, this machine's."""
+        aws = self._machine.aws_time(_now())
+        return int(time.time() * 1000 if aws is None else aws)
+
+    # ---- the machine -----------------------------------------------------------------
+
+    def _dispatch(self, event: str, *arguments: Any, **options: Any) -> None:
+        """Feed the machine: one event at a time, also where carrying out a command
+        brings the next."""
+        self._events.append((event, arguments, options))
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._events:
+                name, given, named = self._events.popleft()
+                step = getattr(self._machine, name)
+                for command in step(
+                    *given, **named, now=_now(), chance=random.random()
+                ):
+                    self._carry_out(command)
+        finally:
+            self._busy = False
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._machine.deadline
+        if self._loop is not None and due < float("inf"):
+            delay = max(0.0, (due - _now()) / 1000)
+            self._timer = self._loop.call_later(delay, self._dispatch, "tick")
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Tell(_, output):
+                self._receive(output)
+            case Fail(id, error) if id == _READER:
+                self._error = error
+                self._arrival.set()
+            case Fail(id, error):
+                self._cancels[id].set_exception(error)
+            case Settle(id, reason):
+                self._cancels[id].set_result(reason)
+            case Send(number, frame):
+                self._send(number, frame)
+            case Close(number):
+                self._sockets.pop(number).close()
+            case Connect(number, token):
+                socket = self._sockets[number] = _Socket()
+                socket.task = self._start(self._connect(number, socket, token))
+            case FetchToken():
+                self._start(self._fetch_token())
+            case Probe():
+                self._dispatch("probed", self._reachable)
+
+    def _receive(self, output: Output) -> None:
+        size = output.piece.size if isinstance(output, Delivered) else 0
+        self._queue.append((output, size))
+        self._queued += size
+        if isinstance(output, Delivered):
+            self._latest = output.piece.run
+            reason = (output.piece.end or {}).get("reason")
+        else:
+            reason = output.reason
+        if reason not in (None, PRODUCER_LOST) and not self._follow:
+            self._over = True
+        if self._queued > FULL and not self._paused:
+            self._paused = True
+            self._dispatch("pause", _READER)
+        self._arrival.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._error = error
+            self._arrival.set()
+
+    # ---- sockets and tokens ----------------------------------------------------------
+
+    def _send(self, socket: int, frame: Frame) -> None:
+        try:
+            text = encode(frame)
+        except TooLarge as error:
+            refusal = {"type": "error", "n": frame["n"], **error.as_dict()}
+            self._dispatch("frame", socket, refusal)
+            return
+        if at := self._sockets.get(socket):
+            at.outbox.put_nowait(text)
+
+    async def _connect(self, number: int, socket: _Socket, token: str) -> None:
+        """Be a socket, from the handshake to its end."""
+        url, protocols = self._url, [Subprotocol(SUBPROTOCOL)]
+        if self._by_query:
+            url = f"{url}{'&' if '?' in url else '?'}token={token}"
+        else:
+            protocols.append(Subprotocol(f"bearer.{token}"))
+        try:
+            async with connect(
+                url,
+                subprotocols=None if self._by_query else protocols,
+                ping_interval=None,  # `sync` tells more
+                close_timeout=CLOSE_SECONDS,
+                max_size=None,
+            ) as connection:
+                socket.opened = True
+                self._dispatch("opened", number)
+                reading = asyncio.create_task(self._read(number, connection))
+                try:
+                    while (text := await _next(socket.outbox, reading)) is not None:
+                        await connection.send(text)
+                finally:
+                    reading.cancel()
+        except (OSError, TimeoutError, WebSocketException) as error:
+            self._reachable = isinstance(error, InvalidStatus) and (
+                error.response.status_code in (401, 403)
+            )
+        finally:
+            if self._sockets.pop(number, None) is not None:
+                self._dispatch("lost", number)
+
+    async def _read(self, number: int, connection: ClientConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for message in connection:
+                frame = decode(message)
+                if frame is not None:
+                    self._dispatch("frame", number, frame)
+
+    async def _fetch_token(self) -> None:
+        try:
+            token, exp = await self._new_token()
+        except TailraceError as error:
+            self._dispatch("tokenless", None if error.retryable else error)
+        except Exception:  # noqa: BLE001 - the application's; asked again later
+            self._dispatch("tokenless")
+        else:
+            self._dispatch("token", token, exp)
+
+    async def _new_token(self) -> tuple[str, int | None]:
+        if isinstance(self._token, str):
+            if self._fetched:
+                raise Unauthorized("the token was refused; give a function to renew it")
+            self._fetched = True
+            return self._token, None
+        token = self._token()
+        if inspect.isawaitable(token):
+            token = await token
+        return token, expiry_of(token)
+
+
+class _Socket:
+    """A connection, or one in the making. What is put into `outbox` is sent."""
+
+    def __init__(self) -> None:
+        self.outbox: asyncio.Queue[str | None] = asyncio.Queue()
+        self.opened = False
+        self.task: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        self.outbox.put_nowait(None)
+        if not self.opened and self.task is not None:
+            self.task.cancel()
+
+
+async def _next(
+    outbox: asyncio.Queue[str | None], reading: asyncio.Task[None]
+) -> str | None:
+    """Return the next text to send; None when the socket is closed, or is to be."""
+    taking = asyncio.create_task(outbox.get())
+    try:
+        await asyncio.wait((taking, reading), return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            reading.result()
+        return taking.result() if taking.done() else None
+    finally:
+        taking.cancel()
+
+
+def _events(piece: Piece, received: int) -> Iterator[Event]:
+    seq = piece.seq
+
+    def event(type: Any, **facts: Any) -> Event:
+        nonlocal seq
+        seq += 1
+        at, via = piece.at, piece.via
+        return Event(type, piece.run, seq - 1, at, via, received, **facts)
+
+    if piece.open is not None:
+        meta, prev = piece.open.get("meta"), piece.open.get("prev")
+        yield event("open", meta=meta, prev=prev)
+    if piece.claim is not None:
+        yield event("claim", epoch=piece.claim.get("epoch"))
+    for chunk in piece.chunks:
+        yield event("chunk", chunk=chunk)
+    if piece.end is not None:
+        reason, message = piece.end.get("reason"), piece.end.get("message")
+        yield event("end", reason=reason, message=message)
+
+
+def _failure(event: Event) -> TailraceError:
+    """Return what a run that ended is to who iterates its chunks."""
+    if event.reason == CANCELLED:
+        return Cancelled("the run was cancelled", run=event.run)
+    text = event.message or f"the run has ended: {event.reason}"
+    return StreamEnded(text, run=event.run, reason=event.reason)
+
+
+def _cursor(kept: Mapping[str, Any]) -> Cursor:
+    try:
+        return Cursor(kept["run"], kept["seq"], bool(kept.get("ended")))
+    except KeyError:
+        raise Invalid("after: must be the cursor of an earlier consumption") from None
+
+
+def expiry_of(token: str) -> int | None:
+    """Return when a JWT expires, in seconds; None where that cannot be read."""
+    try:
+        body = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        exp = claims["exp"]
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None
+    return exp if type(exp) is int else None
+
+
+def _now() -> float:
+    return time.monotonic() * 1000
