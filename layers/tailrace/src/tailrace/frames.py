@@ -6,10 +6,11 @@ Pure. Slices have their own module. Any bytes give a frame or an `Invalid`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import chunks, ids
+from .compaction import Mode, check_mode
 from .errors import Invalid, TailraceError, TooLarge, TooMany
 from .positions import Position, check_position
 from .slices import MAX_FRAME_BYTES
@@ -26,6 +27,7 @@ class Subscribe:
     stream: str
     n: int
     position: Position
+    compact: Mode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Sync:
     streams: dict[str, Position]
     refused: dict[str, Invalid]
     n: int
+    compact: dict[str, Mode] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ def decode(body: Any) -> ClientFrame:
     if not isinstance(kind, str):
         raise Invalid("frame: has no type")
     if kind == "subscribe":
-        return Subscribe(_stream(frame), _n(frame), _position(frame))
+        compact = check_mode(frame.get("compact"))
+        return Subscribe(_stream(frame), _n(frame), _position(frame), compact)
     if kind == "unsubscribe":
         return Unsubscribe(_stream(frame), _n(frame))
     if kind == "sync":
@@ -152,7 +156,11 @@ def _sync(frame: dict[str, Any]) -> Sync:
         raise Invalid("streams: must be an object")
     if len(streams) > MAX_STREAMS:
         raise TooMany(f"streams: more than {MAX_STREAMS}", limit=MAX_STREAMS)
+    modes = frame.get("compact", {})
+    if not isinstance(modes, dict):
+        raise Invalid("compact: must be an object")
     positions: dict[str, Position] = {}
+    compact: dict[str, Mode] = {}
     refused: dict[str, Invalid] = {}
     for name, given in streams.items():
         try:
@@ -161,10 +169,12 @@ def _sync(frame: dict[str, Any]) -> Sync:
                 given = []
             if not isinstance(given, list) or len(given) > 2:
                 raise Invalid("position: must be null, [run], [run, seq], [null, seq]")
+            if mode := check_mode(modes.get(name)):
+                compact[name] = mode
             positions[name] = check_position(*given, *[None] * (2 - len(given)))
         except Invalid as problem:
             refused[name[:_SHOWN_NAME]] = problem
-    return Sync(positions, refused, n)
+    return Sync(positions, refused, n, compact)
 
 
 def _stream(frame: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .compaction import Mode, compact
 from .log import Log
 from .positions import Position
 from .records import Record
@@ -22,10 +23,17 @@ class Replay:
     been taken to the end.
     """
 
-    def __init__(self, log: Log, stream: str, position: Position) -> None:
+    def __init__(
+        self,
+        log: Log,
+        stream: str,
+        position: Position,
+        compact: Mode | None = None,
+    ) -> None:
         look = log.look(stream)
         self._log = log
         self._stream = stream
+        self._compact = compact
         self._look = look
         self._now = log.clock()
         tail = look.tail
@@ -40,7 +48,7 @@ class Replay:
         """Yield the slices from `start` to the tail that was found, in order."""
         if self.start >= self.tail:
             return
-        for piece in merge(self._records(self.start)):
+        for piece in merge(self._compacted(self.start)):
             yield piece
             self.reached = piece.next - 1
         if self.reached < self.tail:
@@ -52,12 +60,16 @@ class Replay:
         base = self._base()
         if base - 1 > self.reached:
             self.start = self.reached = base - 1
-            for piece in merge(self._records(self.start)):
+            for piece in merge(self._compacted(self.start)):
                 yield piece
                 self.reached = piece.next - 1
         if self.reached < self.tail:
             self.run, self.active = None, False
             self.start = self.reached = self.tail
+
+    def _compacted(self, after: int) -> Iterator[Record]:
+        records = self._records(after)
+        return compact(records, self._compact) if self._compact else records
 
     def _records(self, after: int) -> Iterator[Record]:
         """Yield what lies behind `after`, as long as it is dense, up to the tail."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from . import chunks, frames, tokens
+from .compaction import Mode
 from .errors import (
     Forbidden,
     Invalid,
@@ -122,7 +123,9 @@ class Session:
         answer = _Answer(self._clock())
         new = 0 if frame.stream in connection.streams else 1
         self._check_room(len(connection.streams) + new)
-        facts = self._serve(connection, frame.stream, frame.n, frame.position, answer)
+        facts = self._serve(
+            connection, frame.stream, frame.n, frame.position, answer, frame.compact
+        )
         self._count("ReplayedChunks", answer.chunks)
         if not answer.gone:
             self._push(connection.id, frames.subscribed(frame.stream, frame.n, facts))
@@ -139,7 +142,12 @@ class Session:
                 if answer.late(self._clock()):
                     raise Unavailable("the answer took too long; ask again")
                 tails[stream] = self._serve(
-                    connection, stream, frame.n, position, answer
+                    connection,
+                    stream,
+                    frame.n,
+                    position,
+                    answer,
+                    frame.compact.get(stream),
                 )
             except TailraceError as problem:
                 tails[stream] = {"error": problem.as_dict()}
@@ -200,13 +208,14 @@ class Session:
         n: int,
         position: Position,
         answer: _Answer,
+        compact: Mode | None,
     ) -> dict[str, Any]:
         """Subscribe, then replay within the answer's budget; return the facts."""
         if not tokens.granted(connection.rights.read, stream):
             raise Forbidden("the token does not grant read for this stream")
         # The row before the read, so that what is appended between is pushed.
         self._put_subscription(connection.id, stream, n, connection.rights.exp)
-        replay = Replay(self._log, stream, position)
+        replay = Replay(self._log, stream, position, compact)
         if not answer.stopped:
             for piece in replay.slices():
                 frame = piece.frame(replay=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from . import chunks as chunk_texts
+from .compaction import Compacted, Mode
 from .records import Record
 
 MAX_FRAME_BYTES = 32_000
@@ -34,11 +35,13 @@ class Slice:
     claim: int | None = None
     chunks: list[str] = field(default_factory=list)
     end: str | None = None
+    compact: Mode | None = None
+    counts: list[int] = field(default_factory=list)
     size: int = _ENVELOPE_BYTES
 
     @property
     def count(self) -> int:
-        """How many chunks it carries."""
+        """How many chunks of the log it carries, or stands for."""
         others = (self.open is not None, self.claim is not None, self.end is not None)
         return self.next - self.seq - sum(others)
 
@@ -54,6 +57,9 @@ class Slice:
             parts.append(f',"claim":{{"epoch":{self.claim}}}')
         if self.chunks:
             parts.append(f',"chunks":[{",".join(self.chunks)}]')
+        if self.compact and len(self.counts) != self.count:
+            counts = ",".join(map(str, self.counts))
+            parts.append(f',"counts":[{counts}],"compact":"{self.compact}"')
         if self.end is not None:
             parts.append(f',"end":{self.end}')
         parts.append(',"replay":true}' if replay else "}")
@@ -76,7 +82,11 @@ class Slice:
         elif record.kind == "claim":
             self.claim = record.epoch
         elif record.kind == "data":
-            self.chunks.append(record.chunks)
+            if record.chunks:  # compaction may have left all of them out
+                self.chunks.append(record.chunks)
+            if isinstance(record, Compacted):
+                self.compact = record.mode
+                self.counts += record.counts
         else:
             self.end = _end(record)
         self.next = record.next
@@ -102,7 +112,8 @@ def merge(records: Iterable[Record]) -> Iterator[Slice]:
 
 def _bytes_of(record: Record) -> int:
     if record.kind == "data":
-        return chunk_texts.size(record.chunks) + 1
+        beside = 8 * len(record.counts) + 40 if isinstance(record, Compacted) else 0
+        return chunk_texts.size(record.chunks) + 1 + beside
     if record.kind == "open":
         return chunk_texts.size(_open(record)) + 8
     if record.kind == "end":
