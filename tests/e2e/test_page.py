@@ -170,6 +170,11 @@ async def test_it_is_whole_on_a_phone_and_in_the_dark(
     await page.set_viewport_size({"width": 390, "height": 844})
     await page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     await ask(page)
+    await shows(page, 100)
+    # Whoever turns it on or off goes on reading at the cursor.
+    await page.get_by_label("even out the bursts").check()
+    await shows(page, 300)
+    await page.get_by_label("even out the bursts").uncheck()
     await is_complete(page)
     wide = await page.evaluate(
         "document.documentElement.scrollWidth > document.documentElement.clientWidth"
