@@ -10,10 +10,9 @@ export class TailraceError extends Error {
    * @param {string} code
    * @param {string} [message]
    * @param {boolean} [retryable]
-   * @param {ErrorOptions} [options]
    */
-  constructor(code, message, retryable = false, options) {
-    super(message || code, options);
+  constructor(code, message, retryable = false) {
+    super(message || code);
     this.name = "TailraceError";
     this.code = code;
     this.retryable = retryable;

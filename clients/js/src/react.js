@@ -63,8 +63,6 @@ const frame = (act) => {
 function createStore(client, name, { text: of = textOf, ...options }) {
   /** @type {import("./reader.js").Reader | null} */
   let reader = null;
-  /** @type {import("./reader.js").Reader | null} */
-  let reading = null;
   const cancel = async () => (reader ? reader.cancel() : { reason: null });
   /** @type {StreamState} */
   const blank = { run: null, text: "", chunks: [], status: "idle", end: null, error: null, cancel };
@@ -90,7 +88,8 @@ function createStore(client, name, { text: of = textOf, ...options }) {
 
   /** @param {import("./reader.js").StreamEvent} event */
   const take = (event) => {
-    if (event.run !== draft.run) {
+    // A run that could not be continued may be shown again from its start.
+    if (event.run !== draft.run || event.type === "open") {
       chunks = [];
       changed = true;
       draft = { ...blank, run: event.run, status: draft.status };
@@ -113,7 +112,7 @@ function createStore(client, name, { text: of = textOf, ...options }) {
   const read = async () => {
     if (name === null) return;
     const mine = client.stream(name, { ...options, after: reader?.cursor ?? options.after });
-    reader = reading = mine;
+    reader = mine;
     try {
       for await (const event of mine.events()) take(event);
     } catch (error) {
@@ -140,7 +139,7 @@ function createStore(client, name, { text: of = textOf, ...options }) {
       return () => {
         listeners.delete(listener);
         stop();
-        if (listeners.size === 0) reading?.close();
+        if (listeners.size === 0) reader?.close();
       };
     },
   };

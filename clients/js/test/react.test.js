@@ -239,6 +239,20 @@ test("a run presumed dead is a retryable error until it is claimed", async () =>
   assert.equal(p.container.textContent, "ab");
 });
 
+test("a run that is shown again from its start is not shown twice", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  const after = { run: runId(1), seq: 99 };
+  await p.render({ name: STREAM, options: { after, follow: true } });
+  await p.wait(500);
+  p.say("b");
+  await p.wait(500);
+  assert.equal(p.container.textContent, "ab");
+  assert.deepEqual(p.state.chunks, ["a", "b"]);
+  assert.equal(p.state.error, null);
+});
+
 test("what ends the reading is an error", async () => {
   const p = page();
   p.network.admit = () => "refused";
