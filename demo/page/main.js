@@ -6,10 +6,10 @@ import { Flow } from "./flow.js";
 import { summary } from "./hops.js";
 import { Journal } from "./journal.js";
 import { Network } from "./network.js";
+import { $, enable, hide, isAtEnd, outcome, scrollToEnd, showHops } from "./screen.js";
 
 /** @typedef {import("/tailrace/index.js").StreamEvent} StreamEvent */
 
-const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const input = /** @type {HTMLInputElement} */ ($("input"));
 
 const network = new Network();
@@ -160,26 +160,6 @@ function whenPainted(act) {
 const total = () => view.count.live + view.count.replay + view.count.repair;
 const words = (/** @type {string} */ text) => text.split(/\s+/).filter(Boolean).length;
 
-/** Whether the reader follows the text: then what grows below must not be hidden. */
-function isAtEnd() {
-  const { top } = $("end").getBoundingClientRect();
-  return top < $("composer").getBoundingClientRect().top + 120;
-}
-
-const scrollToEnd = () => $("end").scrollIntoView({ block: "end" });
-
-/**
- * @param {string} text
- * @param {string} [tone]
- */
-function outcome(text, tone = "") {
-  const follows = isAtEnd();
-  $("outcome").hidden = !text;
-  $("outcome").dataset.tone = tone;
-  $("outcome-text").textContent = text;
-  if (follows && text) scrollToEnd();
-}
-
 let soon = false;
 
 /** Numbers that change forty times a second cannot be read. */
@@ -207,26 +187,9 @@ function refresh() {
   for (const id of ["cut", "drop", "expire"]) enable(id, network.connected);
   $("fact-pieces").textContent = run ? `${total()}` : "–";
   for (const via of /** @type {const} */ (["live", "replay", "repair"])) $(`count-${via}`).textContent = String(view.count[via]);
-  refreshHops();
+  showHops(summary(view.pieces));
   if (active) refreshSilence();
   if (busy && !active) outcome("");
-}
-
-function refreshHops() {
-  const hops = summary(view.pieces);
-  const rows = hops.map(({ name, half, most }) => {
-    const row = document.createElement("tr");
-    const head = document.createElement("th");
-    head.scope = "row";
-    head.textContent = name;
-    row.append(head);
-    for (const value of [half, most]) row.insertCell().textContent = `${Math.round(value)} ms`;
-    return row;
-  });
-  $("hops").replaceChildren(...rows);
-  for (const [index, part] of [...$("bar").children].entries()) {
-    /** @type {HTMLElement} */ (part).style.setProperty("--share", String(hops[index]?.half ?? 0));
-  }
 }
 
 /** A pause of the model and a dead job look alike, and so the page says what it knows. */
@@ -238,26 +201,6 @@ function refreshSilence() {
   } else {
     outcome(silent >= 3 ? `Nothing new for ${silent} s.` : "");
   }
-}
-
-/**
- * Whoever pressed a button that goes away is taken to the answer, not to the top of the page.
- * @param {string} id
- * @param {boolean} hidden
- */
-function hide(id, hidden) {
-  const focused = hidden && document.activeElement === $(id);
-  $(id).hidden = hidden;
-  if (focused) $("answer").focus({ preventScroll: true });
-}
-
-/**
- * Marks a button as of no use now. It keeps the focus, which a disabled one would lose.
- * @param {string} id
- * @param {boolean} enabled
- */
-function enable(id, enabled) {
-  $(id).setAttribute("aria-disabled", String(!enabled));
 }
 
 /** @param {import("/tailrace/index.js").Status} status */
