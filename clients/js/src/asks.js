@@ -47,6 +47,7 @@ import { position } from "./cursor.js";
  * @property {number} attempt of the reconnect
  * @property {number} triedAt when the last socket was opened
  * @property {number} refusals in a row, each of a fresh token
+ * @property {boolean} rejected a handshake with a fresh token failed, nobody knows yet why
  * @property {boolean} online
  * @property {boolean} visible
  * @property {{offset: number, trip: number} | null} aws what to add to `now` for AWS time

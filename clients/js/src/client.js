@@ -173,7 +173,11 @@ export function createClient({
   }
 
   /** @param {any} command about a reader or a cancel */
-  const pass = (command) => sinks.get(command.id)?.(command);
+  const pass = (command) => {
+    const { type, id } = command;
+    sinks.get(id)?.(command);
+    if (type === "settle" || type === "fail") sinks.delete(id);
+  };
 
   /** @type {Record<string, (command: any) => void>} */
   const ACTS = {

@@ -137,6 +137,7 @@ function settle(s, link) {
   }
   s.links = [link];
   s.refusals = 0;
+  s.rejected = false;
   refreshAt(s, link, link.exp);
   // What began or ended to be watched since the `sync`.
   for (const [, reader] of readersOf(s))
@@ -175,7 +176,7 @@ export function retreat(s, link) {
 function rejected(s, link) {
   retreat(s, link);
   if (s.links[0].phase !== "waiting") return;
-  s.links[0].fresh = link.fresh;
+  s.rejected ||= link.fresh;
   s.out.push({ type: "probe" });
 }
 

@@ -54,6 +54,7 @@ export const initial = () => ({
   attempt: 0,
   triedAt: -Infinity,
   refusals: 0,
+  rejected: false,
   online: true,
   visible: true,
   aws: null,
@@ -184,10 +185,10 @@ const EVENTS = {
       askDue(s);
     }),
   probed(s, { reachable }) {
-    const [{ phase, fresh }] = s.links;
     // Only where the server was there, and refused, does a failed handshake tell of the token.
-    if (!reachable || phase !== "waiting") return;
-    if (fresh) refused(s, { code: "refused", message: "the handshake was refused" });
+    if (!reachable || isOpen(s.links[0])) return;
+    if (s.rejected) refused(s, { code: "refused", message: "the handshake was refused" });
+    s.rejected = false;
     s.token = null;
   },
   online(s) {

@@ -152,7 +152,7 @@ const ASKED_WRONG = [
   ],
   ["a refused token is not used again", "links.js", swap("s.token = null;\n  if (++s", "if (++s")],
   ["a token is not fetched for ever", "links.js", swap("REFUSALS = 3", "REFUSALS = 30")],
-  ["the network refuses nobody", "state.js", swap("if (!reachable || phase", "if (phase")],
+  ["the network refuses nobody", "state.js", swap("if (!reachable || isOpen", "if (isOpen")],
   ["a token is renewed at 80 %", "links.js", swap("0.8 *", "1.8 *")],
   [
     "after authorized all is synced",
