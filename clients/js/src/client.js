@@ -63,8 +63,8 @@ function expiryOf(token) {
   }
 }
 
-/** The longest that `setTimeout` can wait. */
-const FAR = 2 ** 31 - 1;
+/** About the longest that `setTimeout` can wait. */
+const FAR = 2e9;
 
 const PROBE_MS = 5_000;
 
@@ -129,14 +129,12 @@ export function createClient({
     if (at >= wakeAt) return;
     clock.clearTimeout(timer);
     wakeAt = at;
-    timer = clock.setTimeout(
-      () => {
-        wakeAt = Infinity;
-        if (deadline(state) <= clock.now()) dispatch({ type: "tick" });
-        else arm();
-      },
-      Math.min(FAR, Math.max(0, Math.ceil(at - clock.now()))),
-    );
+    const act = () => {
+      wakeAt = Infinity;
+      if (deadline(state) <= clock.now()) dispatch({ type: "tick" });
+      else arm();
+    };
+    timer = clock.setTimeout(act, Math.min(FAR, at - clock.now()));
   }
 
   function observe() {
@@ -168,8 +166,7 @@ export function createClient({
   function look() {
     const online = page.navigator?.onLine !== false;
     const visible = page.document?.visibilityState !== "hidden";
-    if (online !== state.online) dispatch({ type: online ? "online" : "offline" });
-    if (visible !== state.visible) dispatch({ type: visible ? "visible" : "hidden" });
+    if (online !== state.online || visible !== state.visible) dispatch({ type: "page", online, visible });
   }
 
   /** @param {any} command about a reader or a cancel */
@@ -195,12 +192,7 @@ export function createClient({
       let reachable = true;
       try {
         const signal = AbortSignal.timeout(PROBE_MS);
-        await fetch(url.replace(/^ws/, "http"), {
-          mode: "no-cors",
-          cache: "no-store",
-          credentials: "omit",
-          signal,
-        });
+        await fetch(url.replace(/^ws/, "http"), { mode: "no-cors", cache: "no-store", signal });
       } catch {
         reachable = false;
       }
@@ -209,21 +201,23 @@ export function createClient({
     connect({ socket, token }) {
       /** @type {WebSocket} */
       let ws;
-      const lost = () => {
-        if (sockets.get(socket) === ws && sockets.delete(socket)) dispatch({ type: "lost", socket });
-      };
       try {
         ws =
           handshake === "query"
             ? new WebSocket(`${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`)
             : new WebSocket(url, [SUBPROTOCOL, `bearer.${token}`]);
-      } catch {
-        dispatch({ type: "lost", socket });
+      } catch (error) {
+        // No WebSocket here, or a URL or token that it cannot take: it would never get better.
+        const { message } = /** @type {Error} */ (error);
+        dispatch({ type: "close", error: { code: "invalid", message } });
         return;
       }
       sockets.set(socket, ws);
       ws.onopen = () => dispatch({ type: "opened", socket });
-      ws.onclose = lost;
+      ws.onclose = () => {
+        sockets.delete(socket);
+        dispatch({ type: "lost", socket });
+      };
       ws.onerror = () => {};
       ws.onmessage = ({ data }) => {
         const frame = decode(data);
@@ -235,8 +229,11 @@ export function createClient({
         // A socket that is closing drops it; its `close` event is on the way.
         sockets.get(socket)?.send(encode(frame));
       } catch (error) {
-        const { code, message, retryable } = /** @type {TailraceError} */ (error);
-        dispatch({ type: "frame", socket, frame: { type: "error", code, message, retryable, n: frame.n } });
+        dispatch({
+          type: "frame",
+          socket,
+          frame: { type: "error", n: frame.n, .../** @type {object} */ (error) },
+        });
       }
     },
     close({ socket }) {

@@ -30,7 +30,9 @@ export { TABLE } from "./links.js";
  *   | {type: "opened" | "lost", socket: number}
  *   | {type: "frame", socket: number, frame: import("./types.js").ServerFrame}
  *   | {type: "probed", reachable: boolean}
- *   | {type: "online" | "offline" | "visible" | "hidden" | "tick" | "close"})} Event
+ *   | {type: "page", online: boolean, visible: boolean}
+ *   | {type: "tick"}
+ *   | {type: "close", error?: Failure})} Event
  *   `fatal`: nor will there ever be a token.
  */
 
@@ -98,18 +100,16 @@ export function step(state, event) {
  */
 export function deadline(s) {
   const [link, next] = s.links;
-  let at = Infinity;
+  const at = Object.values(s.cancels).map(({ due }) => due);
   for (const { due, asked } of s.links) {
-    at = Math.min(at, due);
-    for (const question of asked.values()) at = Math.min(at, question.due);
+    at.push(due);
+    for (const question of asked.values()) at.push(question.due);
   }
-  for (const id in s.cancels) at = Math.min(at, s.cancels[id].due);
-  if (isOpen(link)) {
-    for (const [, { gapAt, ask, paused }] of everyone(s)) if (!ask && !paused) at = Math.min(at, gapAt);
+  if (isOpen(link)) for (const [, { gapAt, ask, paused }] of everyone(s)) if (!ask && !paused) at.push(gapAt);
+  if (link.phase === "live") {
+    at.push(syncAt(s), next ? Infinity : link.rotateAt, s.fetching ? Infinity : link.authAt);
   }
-  return link.phase === "live"
-    ? Math.min(at, syncAt(s), next ? at : link.rotateAt, s.fetching ? at : link.authAt)
-    : at;
+  return Math.min(...at);
 }
 
 /**
@@ -191,19 +191,11 @@ const EVENTS = {
     s.rejected = false;
     s.token = null;
   },
-  online(s) {
-    s.online = true;
-    cause(s, "wake");
-  },
-  offline(s) {
-    s.online = false;
-  },
-  visible(s) {
-    s.visible = true;
-    cause(s, "wake");
-  },
-  hidden(s) {
-    s.visible = false;
+  page(s, { online, visible }) {
+    const back = (online && !s.online) || (visible && !s.visible);
+    s.online = online;
+    s.visible = visible;
+    if (back) cause(s, "wake");
   },
   tick(s) {
     const { now } = s;
@@ -223,7 +215,7 @@ const EVENTS = {
     }
     askDue(s);
   },
-  close: (s) => fatally(s, { code: "closed", message: "the client was closed" }),
+  close: (s, { error = { code: "closed", message: "the client was closed" } }) => fatally(s, error),
 };
 
 /**

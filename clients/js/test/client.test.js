@@ -518,6 +518,14 @@ test("a forbidden stream is an error of its own readers only", async () => {
   assert.deepEqual(good.items, ["Hello", ", "]);
 });
 
+test("a runtime without WebSocket is told, not tried for ever", async () => {
+  const network = new Network();
+  const got = collect(network.client({ WebSocket: undefined }).stream(STREAM));
+  await network.clock.run(1_000);
+  assert.equal(got.error.code, "invalid");
+  assert.match(got.error.message, /WebSocket/);
+});
+
 test("close ends every reader, for good", async () => {
   const { network, clock } = started();
   const client = network.client();

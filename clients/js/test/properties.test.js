@@ -86,10 +86,11 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
     wait: () => {},
     cut: () => {
       world.cut = true;
+      world.page({ online: world.random() < 0.5 });
     },
     heal: () => {
       world.cut = false;
-      world.feed({ type: "online" });
+      world.page({ online: true });
     },
     drop: () => world.dropAll(),
     // The sockets are dead, and nobody says so.
@@ -103,8 +104,8 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
         server.silent = false;
       }, 20_000);
     },
-    hide: () => world.feed({ type: "hidden" }),
-    show: () => world.feed({ type: "visible" }),
+    hide: () => world.page({ visible: false }),
+    show: () => world.page({ visible: true }),
     join: () => join(),
     await: () => !rewritten && join(runId(runs + 1)),
     "look back": () => !rewritten && runs > 0 && join(runId(1 + Math.floor(world.random() * runs))),
@@ -148,7 +149,7 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
   world.cut = server.silent = false;
   server.refusals = [];
   server.faults = CALM;
-  world.feed({ type: "visible" });
+  world.page({ online: true, visible: true });
   acts.flow();
   if (rewritten && !log.active) open();
   clock.advance(150_000);

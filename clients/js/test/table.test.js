@@ -57,10 +57,9 @@ const EVENTS = [
   { type: "lost", socket: 1 },
   { type: "probed", reachable: true },
   { type: "probed", reachable: false },
-  { type: "online" },
-  { type: "offline" },
-  { type: "visible" },
-  { type: "hidden" },
+  { type: "page", online: false, visible: true },
+  { type: "page", online: true, visible: true },
+  { type: "page", online: true, visible: false },
   { type: "tick" },
   { type: "close" },
   ...[

@@ -43,6 +43,14 @@ function has(actual, expected) {
   });
 }
 
+/** What a page says of itself after each step. */
+const PAGE = {
+  online: { online: true },
+  offline: { online: false },
+  visible: { visible: true },
+  hidden: { visible: false },
+};
+
 const INPUTS = {
   watch: ({ watch: id, ...options }) => ({ type: "watch", id, ...options }),
   unwatch: ({ unwatch: id }) => ({ type: "unwatch", id }),
@@ -50,7 +58,7 @@ const INPUTS = {
   opened: ({ opened: socket }) => ({ type: "opened", socket }),
   lost: ({ lost: socket }) => ({ type: "lost", socket }),
   probed: ({ probed: reachable }) => ({ type: "probed", reachable }),
-  page: ({ page: type }) => ({ type }),
+  page: ({ page }, _, { online, visible }) => ({ type: "page", online, visible, ...PAGE[page] }),
   frame({ frame, socket }, last) {
     const decoded = decode(JSON.stringify(frame));
     return decoded && { type: "frame", socket: socket ?? last, frame: decoded };
@@ -158,7 +166,7 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
     } else {
       const kind = Object.keys(INPUTS).find((key) => key in one);
       assert.ok(kind, `no such step: ${where}`);
-      const event = INPUTS[kind](one, last);
+      const event = INPUTS[kind](one, last, state);
       if (event) feed(event);
     }
   });

@@ -116,6 +116,12 @@ export class World {
     for (const socket of [...this.sockets.keys()]) this.drop(socket);
   }
 
+  /** The page or the network comes or goes. */
+  page(change) {
+    const { online, visible } = this.state;
+    this.feed({ type: "page", online, visible, ...change });
+  }
+
   watch(reader, options) {
     this.shown[reader] = [];
     this.options[reader] = options;
