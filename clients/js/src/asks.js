@@ -104,14 +104,19 @@ export function ask(s, link, frame) {
 export function sync(s, link, catching = false) {
   /** @type {Map<string, Position>} */
   const streams = new Map();
+  /** @type {Record<string, import("./types.js").Compact>} */
+  const compact = {};
   for (const [, reader] of readersOf(s)) {
     if (reader.paused || reader.ask?.socket === link.socket) continue;
     reader.catching ||= catching;
-    if (!streams.has(reader.stream)) streams.set(reader.stream, position(reader));
+    if (streams.has(reader.stream)) continue;
+    streams.set(reader.stream, position(reader));
+    if (reader.compact) compact[reader.stream] = reader.compact;
   }
   link.syncedAt = s.now;
-  const n = ask(s, link, { type: "sync", streams: Object.fromEntries(streams) });
-  for (const [stream, where] of streams) mark(s, link, stream, where, n);
+  const modes = Object.keys(compact).length ? { compact } : {};
+  const n = ask(s, link, { type: "sync", streams: Object.fromEntries(streams), ...modes });
+  for (const [stream, where] of streams) mark(s, link, stream, where, n, compact[stream]);
 }
 
 /**
@@ -133,8 +138,10 @@ export function askDue(s) {
     } else {
       const where = position(one);
       const [run, after] = where ?? [];
+      const mode = one.compact && { compact: one.compact };
       // JSON leaves out what is undefined.
-      mark(s, link, stream, where, ask(s, link, { type: "subscribe", stream, run: run ?? undefined, after }));
+      const n = ask(s, link, { type: "subscribe", stream, run: run ?? undefined, after, ...mode });
+      mark(s, link, stream, where, n, one.compact);
     }
   }
 }
@@ -146,11 +153,12 @@ export function askDue(s) {
  * @param {string} stream
  * @param {Position} where
  * @param {number} n
+ * @param {import("./types.js").Compact} [mode]
  */
-function mark(s, { socket, streams }, stream, where, n) {
+function mark(s, { socket, streams }, stream, where, n, mode) {
   streams.set(stream, n);
   for (const [, reader] of readersOf(s, stream)) {
-    if (reader.paused || String(position(reader)) !== String(where)) continue;
+    if (reader.paused || reader.compact !== mode || String(position(reader)) !== String(where)) continue;
     reader.ask = { socket, n, cursor: reader.cursor };
     reader.gapAt = Infinity;
   }

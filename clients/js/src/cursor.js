@@ -16,6 +16,7 @@
  * @typedef {object} Reader
  * @property {string} stream
  * @property {boolean} follow goes on through later runs
+ * @property {import("./types.js").Compact} [compact] how it wants its replay
  * @property {string | null} wanted the run asked for by name, until it begins
  * @property {Cursor | null} cursor null until something places it; replaced, never changed
  * @property {string | null} shown the run begun and not ended
@@ -65,13 +66,15 @@ export const RULES = {
 };
 
 /**
- * @param {{stream: string, after?: Cursor | null, run?: string | null, follow?: boolean}} options
+ * @param {{stream: string, after?: Cursor | null, run?: string | null, follow?: boolean,
+ *   compact?: import("./types.js").Compact}} options
  * @param {number} now
  * @returns {Reader}
  */
-export const watch = ({ stream, after = null, run = null, follow = false }, now) => ({
+export const watch = ({ stream, after = null, run = null, follow = false, compact }, now) => ({
   stream,
   follow,
+  compact,
   wanted: after ? null : run,
   cursor: after,
   shown: after && !after.ended ? after.run : null,
@@ -114,12 +117,13 @@ function kin({ cursor, wanted }, run) {
  * @param {Slice} slice
  * @returns {keyof typeof RULES.any}
  */
-function place({ cursor, wanted }, { run, seq, next, open }) {
+function place({ cursor, wanted }, { run, seq, next, open, counts }) {
   const begins = open && (wanted ?? run) === run ? seq : 0;
   const due = cursor ? cursor.seq + 1 : begins;
   if (next <= due) return "behind";
   if (seq > due) return "ahead";
-  if (seq < due) return "across";
+  // A chunk that stands for several cannot be taken in part: what is lacking is asked for anew.
+  if (seq < due) return counts ? "behind" : "across";
   return open ? "opens" : "next";
 }
 
@@ -203,7 +207,8 @@ const behind = ({ cursor, held, tail }) => held.length > 0 || (cursor !== null &
 export function receive(reader, slice, now) {
   /** @type {Output[]} */
   const out = [];
-  const what = reader.paused ? "drop" : fate(reader, slice);
+  const mine = !slice.compact || slice.compact === reader.compact;
+  const what = reader.paused || !mine ? "drop" : fate(reader, slice);
   if (what === "drop") return out;
   const came = { ...slice, via: via(reader, slice) };
   if (what === "take") {

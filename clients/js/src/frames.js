@@ -42,12 +42,14 @@ const numbers = (frame, keys) => keys.every((key) => typeof frame[key] === "numb
  * under wrong seqs, so it counts as lost and is asked for again.
  * @param {any} slice
  */
-const dense = ({ run, seq, next, open, claim, chunks = [], end }) =>
-  run &&
-  Array.isArray(chunks) &&
-  seq > 0 &&
-  next > seq &&
-  next - seq === chunks.length + (open || claim ? 1 : 0) + (end ? 1 : 0);
+const dense = ({ run, seq, next, open, claim, chunks = [], counts, end }) => {
+  const others = (open || claim ? 1 : 0) + (end ? 1 : 0);
+  let covered = 0;
+  for (const i in chunks) covered += counts ? counts[i] : 1;
+  // Compaction may have left out all of them.
+  if (counts && !counts.length) covered = next - seq - others;
+  return run && Array.isArray(chunks) && seq > 0 && next > seq && next - seq === covered + others;
+};
 
 /**
  * The text of a frame.

@@ -27,6 +27,8 @@ import { textOf } from "./text.js";
  * @property {boolean} [follow] go on through later runs; runs that fail are then no errors
  * @property {boolean | number} [smooth] hand bursts out at an even pace: `true`, or so many
  *   characters a second; never more than half a second late
+ * @property {import("./types.js").Compact} [compact] merges what is replayed: `"ui-message"` for
+ *   chunks of the AI SDK, `"text"` for texts. Chunks that are live come as they were written.
  *
  * @typedef {object} Told
  * @property {string} run
@@ -100,7 +102,7 @@ function iterator(next, close) {
  * @returns {Reader}
  */
 export function createReader(port, name, options) {
-  const { after = null, run: wanted = null, follow, smooth } = options;
+  const { after = null, run: wanted = null, follow, smooth, compact } = options;
   let cursor = after;
   /** @type {Reader["end"]} */
   let end = null;
@@ -132,7 +134,7 @@ export function createReader(port, name, options) {
     };
 
     const id = port.open(
-      { type: "watch", stream: name, after: cursor, run: wanted, follow },
+      { type: "watch", stream: name, after: cursor, run: wanted, follow, compact },
       ({ type, slice, run, reason, error }) => {
         const received = port.time();
         if (type === "fail") {
@@ -280,7 +282,7 @@ export function createReader(port, name, options) {
  * @param {number} received
  * @returns {Iterator<StreamEvent>}
  */
-function* expand({ run, seq, at, via, open, claim, chunks = [], end }, received) {
+function* expand({ run, seq, next, at, via, open, claim, chunks = [], counts = [], end }, received) {
   const tell = (/** @type {any} */ event) => {
     event.run = run;
     event.seq = seq++;
@@ -292,6 +294,11 @@ function* expand({ run, seq, at, via, open, claim, chunks = [], end }, received)
   };
   if (open) yield tell({ type: "open", ...open });
   if (claim) yield tell({ type: "claim", ...claim });
-  for (const chunk of chunks) yield tell({ type: "chunk", chunk });
+  for (const [i, chunk] of chunks.entries()) {
+    // The seq of what stands for several is the last of them.
+    seq += (counts[i] ?? 1) - 1;
+    yield tell({ type: "chunk", chunk });
+  }
+  seq = next - 1;
   if (end) yield tell({ type: "end", ...end });
 }

@@ -17,7 +17,10 @@
  *   type: "slice", stream: string, run: string, seq: number, next: number, at: number,
  *   open?: {meta?: Record<string, Json>, prev?: string | null}, claim?: {epoch: number}, chunks?: Json[],
  *   end?: {reason: string, message?: string}, replay?: boolean, size?: number,
+ *   counts?: number[], compact?: Compact,
  * }} Slice `size`: characters of its frame, for backpressure; not on the wire.
+ *
+ * @typedef {"ui-message" | "text"} Compact how a replay is compacted: PROTOCOL.md §3.6.
  *
  * @typedef {"live" | "replay" | "repair"} Via
  *   How a slice came: pushed as it was written; read from the log to catch up; or read from
@@ -35,9 +38,9 @@
  * @typedef {{type: "gateway", message: string}} Gateway A frame of API Gateway itself.
  * @typedef {Slice | Subscribed | Synced | Unsubscribed | Cancelled | Authorized | Refusal | Gateway} ServerFrame
  *
- * @typedef {{type: "subscribe", stream: string, run?: string, after?: number}
+ * @typedef {{type: "subscribe", stream: string, run?: string, after?: number, compact?: Compact}
  *   | {type: "unsubscribe", stream: string}
- *   | {type: "sync", streams: Record<string, Position>}
+ *   | {type: "sync", streams: Record<string, Position>, compact?: Record<string, Compact>}
  *   | {type: "cancel", stream: string, run: string}
  *   | {type: "auth", token: string}} Question
  * @typedef {Question & {n: number}} ClientFrame

@@ -165,6 +165,26 @@ function merge(stream, records, most, extra) {
   return slices;
 }
 
+/** §3.6, of one slice: texts that follow each other, and the deltas of one part. */
+function compacted(slice, compact) {
+  const chunks = [];
+  const counts = [];
+  const partOf = (c) => (typeof c === "string" ? "" : typeof c?.delta === "string" && `${c.type} ${c.id}`);
+  for (const chunk of slice.chunks ?? []) {
+    const last = chunks.at(-1);
+    const part = partOf(chunk);
+    if (chunks.length && part !== false && part === partOf(last)) {
+      chunks[chunks.length - 1] =
+        typeof chunk === "string" ? last + chunk : { ...chunk, delta: last.delta + chunk.delta };
+      counts[counts.length - 1]++;
+    } else {
+      chunks.push(chunk);
+      counts.push(1);
+    }
+  }
+  return chunks.length === (slice.chunks ?? []).length ? slice : { ...slice, chunks, counts, compact };
+}
+
 export class Server {
   /** @type {Map<string, Log>} */ logs = new Map();
   /** @type {Map<object, Map<string, number>>} connection → stream → n */ rows = new Map();
@@ -257,7 +277,7 @@ export class Server {
       case "subscribe": {
         const position =
           frame.after === undefined ? (frame.run ? [frame.run] : null) : [frame.run ?? null, frame.after];
-        const tail = this.replay(connection, frame.stream, position, n);
+        const tail = this.replay(connection, frame.stream, position, n, frame.compact);
         this.post(connection, { type: "subscribed", stream: frame.stream, n, ...tail, protocol: 1 });
         break;
       }
@@ -265,7 +285,7 @@ export class Server {
         const tails = Object.fromEntries(
           Object.entries(frame.streams).map(([stream, position]) => [
             stream,
-            this.replay(connection, stream, position, n),
+            this.replay(connection, stream, position, n, frame.compact?.[stream]),
           ]),
         );
         this.post(connection, { type: "synced", n, time: this.time(), protocol: 1, tails });
@@ -301,12 +321,13 @@ export class Server {
   }
 
   /** The row first, then the read, then the slices: no hole between replay and live. */
-  replay(connection, stream, position, n) {
+  replay(connection, stream, position, n, compact) {
     const rows = this.rows.get(connection);
     if (rows && (rows.get(stream) ?? 0) <= n) rows.set(stream, n);
     const { records, ...tail } = this.log(stream).answer(position);
     let bytes = 0;
-    for (const slice of merge(stream, records, 4, { replay: true })) {
+    for (const plain of merge(stream, records, 4, { replay: true })) {
+      const slice = compact ? compacted(plain, compact) : plain;
       bytes += JSON.stringify(slice).length;
       if (bytes > BUDGET || !this.post(connection, slice)) return { ...tail, more: true };
     }
