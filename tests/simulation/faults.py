@@ -1,0 +1,68 @@
+"""What can go wrong, and how often it does in one world.
+
+Each seed takes some of the kinds at some rate (swarm testing: a fault that is always on
+hides what another would find). After the faults stop, none of them happens any more.
+"""
+
+from __future__ import annotations
+
+from .kernel import Kernel
+
+KINDS = {
+    "put-never": "a put is not applied, and nobody says so",
+    "put-lost": "a put is applied, its answer lost",
+    "put-late": "a put is applied when its caller has given up",
+    "put-twice": "a put is sent twice by the network",
+    "read-fails": "a read of the log is throttled or lost",
+    "state-fails": "a call to the state's table is throttled or lost",
+    "state-lost": "a row is written, the answer lost",
+    "slow-table": "a call to a table takes a second",
+    "ttl": "TTL deletes on time, in any order, rows and records",
+    "wrong-410": "a push to a living connection is answered 410",
+    "throttled": "a push is answered 429",
+    "push-lost": "a push is answered 200 and never arrives",
+    "push-slow": "a push takes longer than the function waits",
+    "buffer-full": "a client reads slowly; what is more than its buffer is 429",
+    "cut": "a socket is cut, and both sides know",
+    "half-open": "a socket is cut, and neither side knows",
+    "no-disconnect": "API Gateway never says that a connection is gone",
+    "late-disconnect": "it says so when the client is long back",
+    "frame-lost": "a client's frame gets no function: API Gateway says so",
+    "killed": "a function is killed between two calls, or times out",
+    "frozen": "a process stands still for seconds",
+    "skew": "clocks disagree",
+    "feed-repeats": "the change feed brings a batch again",
+    "feed-late": "the change feed stands still for a while",
+    "feed-splits": "a shard of the change feed is split",
+    "poison": "a record of the change feed cannot be read",
+}
+
+
+class Faults:
+    """The rates of one world. `hits(kind)` counts what did happen."""
+
+    def __init__(self, kernel: Kernel, without: frozenset[str] = frozenset()) -> None:
+        dice = kernel.dice("faults")
+        calm = dice.random() < 0.1
+        self.rates: dict[str, float] = {}
+        for kind in KINDS:
+            there, rate = dice.random() < 0.4, dice.choice([0.02, 0.05, 0.15, 0.3])
+            if there and not calm and kind not in without:
+                self.rates[kind] = rate
+        self.on = True
+        self.hits: dict[str, int] = {}
+        self._kernel = kernel
+
+    def hit(self, kind: str, share: float = 1.0) -> bool:
+        """Whether it happens now. `share`: of the kind's rate."""
+        rate = self.rates.get(kind)
+        if rate is None or not self.on:
+            return False
+        if self._kernel.dice(kind).random() >= rate * share:
+            return False
+        self.hits[kind] = self.hits.get(kind, 0) + 1
+        return True
+
+    def has(self, kind: str) -> bool:
+        """Whether this world knows the kind at all."""
+        return self.on and kind in self.rates

@@ -1,0 +1,589 @@
+"""What must be true, each with the guarantee of PROTOCOL.md §9 that it holds.
+
+An invariant is told of the events that could break it, right after each of them, and
+looks at the truth, which no part of the system can see. Names are what PROTOCOL.md
+calls them by; `tests/simulation/test_invariants.py` compares the two lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tailrace import chunks, rules
+from tailrace.errors import (
+    Busy,
+    Cancelled,
+    Fenced,
+    StreamEnded,
+    Superseded,
+    TailraceError,
+)
+from tailrace.ports import Push, Subscription
+from tailrace.records import Record
+
+if TYPE_CHECKING:
+    from .consumers import Reader, Tab
+    from .feed import Entry
+    from .gateway import Connection
+    from .kernel import Process
+    from .producers import Attempt, OneCall
+    from .world import World
+
+Check = Callable[..., None]
+ON: dict[str, list[Check]] = {}
+GUARANTEES: dict[str, str] = {}
+
+SKEW = 2_200
+"""How far two clocks may be apart, ms."""
+
+
+def invariant(guarantee: str, *events: str) -> Callable[[Check], Check]:
+    def note(check: Check) -> Check:
+        GUARANTEES[check.__name__] = guarantee
+        for event in events:
+            ON.setdefault(event, []).append(check)
+        return check
+
+    return note
+
+
+@dataclass
+class Book:
+    """What the invariants remember."""
+
+    # What each seq of each run has ever held: a run may be opened anew when all of it
+    # has expired.
+    facts: dict[tuple[str, str, int], list[Any]] = field(default_factory=dict)
+    runs: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    owner: dict[str, str] = field(default_factory=dict)
+    lapsed: set[tuple[str, int]] = field(default_factory=set)
+    labels: dict[tuple[str, str], str] = field(default_factory=dict)
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+    tokens: dict[str, tuple[str, int, tuple[str, ...], tuple[str, ...]]] = field(
+        default_factory=dict
+    )
+    fanning: dict[Process, Fanning] = field(default_factory=dict)
+    handovers: set[tuple[str, int]] = field(default_factory=set)
+    calls: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    # Who asked for a cancel of which runs; `*`: of whatever is active.
+    answers: dict[str, list[str]] = field(default_factory=dict)
+    tabs: list[Tab] = field(default_factory=list)
+
+
+@dataclass
+class Fanning:
+    """One invocation of the fan-out."""
+
+    rows: dict[str, list[Subscription]]
+    pushing: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, list[tuple[str, Push]]] = field(default_factory=dict)
+    done: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    unanswered: set[str] = field(default_factory=set)
+
+
+# ---- the log -------------------------------------------------------------------------
+
+
+@invariant("G1", "put")
+def seqs_are_dense(world: World, record: Record, tail: Record | None) -> None:
+    if tail is None:
+        assert record.seq == 1, f"an empty stream begins at 1, not {record.seq}"
+    else:
+        assert record.seq == tail.next, f"{record.seq} is put behind {tail.next - 1}"
+    values = chunks.decode(record.chunks) if record.kind == "data" else [None]
+    assert record.count == len(values), "count is how many chunks there are"
+    remember(world, record, values)
+
+
+@invariant("G2", "put")
+def one_run_is_active(world: World, record: Record, tail: Record | None) -> None:
+    if tail is None:
+        assert record.kind == "open", f"a log begins with {record.kind}"
+        return
+    if record.kind == "open":
+        assert record.run > tail.run, "a later run has a greater id"
+        assert record.prev == tail.run, "prev is the run before"
+        return
+    assert (record.run, record.base) == (tail.run, tail.base), (
+        f"{record.kind} of {record.run} behind {tail.run}"
+    )
+    if tail.kind == "end":
+        assert record.kind == "claim", f"{record.kind} behind an end"
+        assert tail.reason == rules.PRODUCER_LOST, f"a claim behind {tail.reason}"
+
+
+@invariant("G2", "put")
+def nothing_but_an_open_follows_what_expired(
+    world: World, record: Record, tail: Record | None
+) -> None:
+    if tail is not None and record.kind != "open":
+        late = world.kernel.now - tail.expires_at * 1000
+        assert late < 60_000, f"{record.kind} behind a tail that expired {late} ms ago"
+
+
+@invariant("G3", "put")
+def chunks_are_in_once_and_in_order(
+    world: World, record: Record, tail: Record | None
+) -> None:
+    from .producers import content
+
+    if record.kind != "open":
+        assert tail is not None
+        assert record.index == tail.chunks_in, "index counts the run's chunks"
+    if record.kind != "data":
+        return
+    values = chunks.decode(record.chunks)
+    run = (record.stream, record.run)
+    for place, value in enumerate(values):
+        label, _, number = value.rstrip("x").rpartition(".")
+        assert value == content(label, int(number)), "a chunk is not what was written"
+        if record.shared:
+            seen = world.book.calls.setdefault(record.writer, {}).setdefault(label, [])
+            assert int(number) == len(seen), f"{value[:40]} behind {len(seen)} chunks"
+            seen.append(record.seq)
+        else:
+            assert world.book.labels.setdefault(run, label) == label, "two answers mix"
+            assert int(number) == record.index + place, (
+                f"{value[:40]} is chunk {record.index + place}"
+            )
+
+
+@invariant("G3", "acknowledged")
+def what_was_acknowledged_is_in_the_log(
+    world: World, attempt: Attempt, call: Any
+) -> None:
+    core = attempt.core
+    run = world.book.runs.get((attempt.job.stream, core.run or ""), [])
+    known = sum(one.count for one in run if one.kind == "data" and one.last <= core.seq)
+    assert known == core.already, (
+        f"{attempt.name}: {core.already} of {known} are said to be in"
+    )
+    if type(call).__name__ == "End":
+        assert any(one.reason == call.reason for one in run), "the end is not in"
+
+
+@invariant("G4", "published")
+def a_repeated_call_appends_once(world: World, call: OneCall) -> None:
+    writers = [
+        seen[call.name] for seen in world.book.calls.values() if call.name in seen
+    ]
+    assert len(writers) == 1, f"{call.name} is in {len(writers)} times"
+    assert len(writers[0]) == call.count, "a call is in, but not whole"
+
+
+@invariant("G5", "refused")
+def the_loser_is_told_what_befell_it(
+    world: World, attempt: Attempt, call: Any, error: TailraceError, began: int
+) -> None:
+    stream, run = attempt.job.stream, attempt.core.run or ""
+    records = world.book.runs.get((stream, run), [])
+    if isinstance(error, Cancelled):
+        assert any(one.reason == "cancelled" for one in records), "nobody cancelled"
+    elif isinstance(error, Superseded):
+        assert (stream, error.run) in world.book.runs, "no later run is in the log"
+        assert error.run > run
+    elif isinstance(error, Fenced):
+        assert any(one.writer != attempt.name for one in records), "nobody fenced it"
+    elif isinstance(error, StreamEnded) and error.reason not in (None, "expired"):
+        assert any(one.reason == error.reason for one in records), "it has not ended"
+    elif isinstance(error, Busy):
+        # Refused at once, by a lease that held at some time of the call.
+        assert error.until > began - SKEW or attempt.core.run == error.run, (
+            f"busy by a lease that was over {began - error.until} ms before"
+        )
+
+
+@invariant("G6", "put")
+def a_fenced_writer_gets_nothing_in(
+    world: World, record: Record, tail: Record | None
+) -> None:
+    owner = world.book.owner
+    if record.kind in ("open", "claim"):
+        owner[record.stream] = record.writer
+        if record.kind == "claim":
+            assert tail is not None
+            assert record.epoch == tail.epoch + 1, "a claim counts"
+        return
+    assert tail is not None
+    assert record.epoch == tail.epoch, "only a claim counts"
+    if record.kind == "data" and not record.shared:
+        assert record.writer == owner[record.stream], f"{record.writer} is fenced"
+
+
+@invariant("G6", "put")
+def a_claim_waits_for_the_lease(
+    world: World, record: Record, tail: Record | None
+) -> None:
+    if record.kind != "claim" or tail is None or not tail.active:
+        return
+    lease = world.state.lease(tail.stream, tail.run, tail.writer)
+    assert (lease and lease.handed_over) or past_due(world, tail), (
+        f"{record.writer} claims while the lease of {tail.writer} holds"
+    )
+
+
+@invariant("G7", "told")
+def a_cancel_stops_what_it_names(
+    world: World, asked: dict[str, Any], answer: dict[str, Any], began: int
+) -> None:
+    if asked["operation"] != "cancel" or "error" in answer or answer["run"] is None:
+        return
+    run = world.book.runs.get((asked["stream"], answer["run"]), [])
+    if answer["reason"] is None:
+        return
+    if answer["reason"] == "superseded":
+        assert any(
+            name == asked["stream"] and later > answer["run"]
+            for name, later in world.book.runs
+        )
+    else:
+        assert any(one.reason == answer["reason"] for one in run), (
+            f"{answer['run']} is said to be {answer['reason']}"
+        )
+
+
+@invariant("G7", "put")
+def only_the_named_run_is_cancelled(
+    world: World, record: Record, tail: Record | None
+) -> None:
+    if record.reason == "cancelled":
+        names = world.book.answers.get(f"cancel {record.stream}")
+        assert names is not None, "nobody asked for a cancel"
+        assert "*" in names or record.run in names, f"nobody cancelled {record.run}"
+
+
+@invariant("G8", "put")
+def nobody_alive_is_presumed_dead(
+    world: World, record: Record, tail: Record | None
+) -> None:
+    if record.reason == rules.PRODUCER_LOST:
+        assert tail is not None
+        assert past_due(world, tail), f"{tail.writer} is alive, and said to be lost"
+
+
+@invariant("G8", "told")
+def who_looks_after_the_lease_finds_an_end(
+    world: World, asked: dict[str, Any], answer: dict[str, Any], began: int
+) -> None:
+    if asked["operation"] != "tail" or not answer.get("active"):
+        return
+    run = world.book.runs[asked["stream"], answer["run"]]
+    tail = next(one for one in run if one.last == answer["tail"])
+    row = world.state.lease(tail.stream, tail.run, tail.writer)
+    until = rules.alive_until(tail, row.until if row else None)
+    assert until > began - SKEW, f"active, and past due for {began - until} ms"
+
+
+# ---- delivery ------------------------------------------------------------------------
+
+
+@invariant("G16", "pushing")
+def nothing_is_pushed_that_is_not_in_the_log(world: World, id: str, frame: str) -> None:
+    assert len(frame.encode()) <= 32_000, f"a frame of {len(frame)} bytes"
+    if not frame.startswith('{"type":"slice"'):
+        if frame.startswith('{"type":"cancelled"'):
+            said = json.loads(frame)
+            run = world.book.runs.get((said["stream"], said["run"]), [])
+            if said["reason"] not in (None, "superseded"):
+                assert any(one.reason == said["reason"] for one in run), (
+                    "a cancel is shown that is not in the log"
+                )
+        return
+    slice = json.loads(frame)
+    for seq, value in values_of(slice):
+        facts = world.book.facts.get((slice["stream"], slice["run"], seq), [])
+        assert value in facts, f"{slice['run']} has no {str(value)[:40]} at {seq}"
+
+
+@invariant("G13", "pushing")
+def nobody_is_shown_what_is_not_granted(world: World, id: str, frame: str) -> None:
+    if not frame.startswith('{"type":"slice"'):
+        return
+    stream = json.loads(frame)["stream"]
+    connection = world.api.connections[id]
+    # A function asks for the time once, when it begins.
+    began = world.kernel.process().began - SKEW
+    assert any(
+        stream in read and exp * 1000 > began for exp, _, read, _ in connection.tokens
+    ), f"{stream} is pushed to {id}, whose token does not grant it, or is over"
+
+
+@invariant("G12", "fanning")
+def _begin(world: World, entries: list[Entry]) -> None:
+    now = world.kernel.now
+    streams = dict.fromkeys(one.record.stream for one in entries)
+    rows = {
+        stream: [
+            row
+            for row in world.state.subscribers(stream)
+            if row.exp * 1000 > now + SKEW
+        ]
+        for stream in streams
+    }
+    world.book.fanning[world.kernel.process()] = Fanning(rows)
+
+
+@invariant("G12", "unanswered")
+def _unanswered(world: World, stream: str) -> None:
+    fanning = world.book.fanning.get(world.kernel.process())
+    if fanning is not None:
+        fanning.unanswered.add(stream)
+
+
+@invariant("G12", "pushing")
+def a_connection_is_pushed_to_in_order(world: World, id: str, frame: str) -> None:
+    fanning = world.book.fanning.get(world.kernel.process())
+    if fanning is None:
+        return
+    assert id not in fanning.pushing, f"two pushes to {id} at a time"
+    fanning.pushing[id] = frame
+    failed = fanning.failed.get(id, [])
+    if failed:
+        assert len(failed) == 1 and failed[0][0] == frame, f"{id} misses a slice"
+        assert failed[0][1] is not Push.GONE, f"{id} is gone, and pushed to"
+    slice = json.loads(frame)
+    for before in fanning.done.get(id, []):
+        if before["stream"] == slice["stream"]:
+            assert before["next"] <= slice["seq"], f"{id}: {slice['seq']} is late"
+
+
+@invariant("G12", "pushed")
+def _note_push(world: World, id: str, frame: str, outcome: Push | None) -> None:
+    fanning = world.book.fanning.get(world.kernel.process())
+    if fanning is None:
+        return
+    fanning.pushing.pop(id, None)
+    if outcome is Push.DONE:
+        fanning.failed.pop(id, None)
+        fanning.done.setdefault(id, []).append(json.loads(frame))
+    elif outcome is not None:
+        fanning.failed.setdefault(id, []).append((frame, outcome))
+
+
+@invariant("G12", "fanned")
+def one_client_never_fails_a_batch(
+    world: World, entries: list[Entry], failed: list[str]
+) -> None:
+    fanning = world.book.fanning[world.kernel.process()]
+    by_number = {str(one.sequence): one for one in entries}
+    for number in failed:
+        stream = by_number[number].record.stream
+        assert stream in fanning.unanswered, f"{stream} failed the batch"
+
+
+@invariant("G9", "fanned")
+def what_the_feed_brings_is_pushed_or_comes_again(
+    world: World, entries: list[Entry], failed: list[str]
+) -> None:
+    process = world.kernel.process()
+    fanning = world.book.fanning.pop(process)
+    lowest = min((int(number) for number in failed), default=None)
+    late = process.clock() >= process.began + 20_000
+    for one in entries:
+        record = one.record
+        if one.poisoned or (lowest is not None and one.sequence >= lowest):
+            continue
+        assert record.stream not in fanning.unanswered, (
+            f"{record.stream} is not reported from its first record on"
+        )
+        for row in fanning.rows[record.stream]:
+            if world.row(record.stream, row.connection) is None:
+                continue
+            pushed = fanning.done.get(row.connection, [])
+            reached = any(
+                slice["stream"] == record.stream
+                and slice["seq"] <= record.seq
+                and record.next <= slice["next"]
+                for slice in pushed
+            )
+            assert reached or late or row.connection in fanning.failed, (
+                f"{row.connection} subscribes, and is not pushed {record.seq}"
+            )
+
+
+@invariant("G9", "row-gone")
+def an_older_frame_does_not_unsubscribe(
+    world: World, before: Subscription | None, n: int, after: Subscription | None
+) -> None:
+    if before is not None and before.n > n:
+        assert after is not None, f"row {before.n} is removed by an older frame, {n}"
+
+
+@invariant("G9", "row-dropped")
+def only_the_row_that_was_read_is_dropped(
+    world: World,
+    before: Subscription | None,
+    row: Subscription,
+    after: Subscription | None,
+) -> None:
+    if before is not None and before.n != row.n:
+        assert after is not None, "a newer row is dropped for an older one's 410"
+
+
+@invariant("G10", "delivered")
+def what_is_shown_is_the_log(
+    world: World, reader: Reader, slice: dict[str, Any], first: int
+) -> None:
+    run = slice["run"]
+    due = reader.trail.get(run)
+    if due is None:
+        opened = first == slice["seq"] and slice.get("open") is not None
+        assert opened or first == reader.begins_at, f"{run} begins in the middle"
+    else:
+        assert first == due, f"{reader.name}: {first} is shown, {due} is next"
+    for seq, value in values_of(slice):
+        if seq >= first:
+            facts = world.book.facts.get((reader.stream, run, seq), [])
+            assert value in facts, f"{run} shows {str(value)[:40]} at {seq}"
+    reader.trail[run] = slice["next"]
+
+
+@invariant("G11", "superseded")
+def a_run_is_shown_to_its_end(world: World, reader: Reader, run: str, at: int) -> None:
+    """`at`: the seq of the open that follows."""
+    end = [one for one in world.book.runs[reader.stream, run] if one.kind == "end"]
+    facts = world.book.facts.get((reader.stream, run, at - 1), [])
+    assert facts, f"{run} is not shown up to {at - 1}"
+    assert not any(isinstance(one, tuple) and one[0] == "end" for one in facts), (
+        f"{run} ended, {end[-1].reason if end else None}, and is shown as superseded"
+    )
+
+
+@invariant("G14", "handled")
+def every_frame_is_answered(
+    world: World, connection: Connection, text: str, error: BaseException | None
+) -> None:
+    from .kernel import Killed
+
+    assert error is None or isinstance(error, Killed), f"a frame raised {error!r}"
+
+
+@invariant("G15", "logged")
+def nothing_that_was_said_is_logged(world: World, line: str) -> None:
+    said = [*world.book.tokens, "planted-secret", "job", "call"]
+    assert not any(one in line for one in said), "a token, a secret or a chunk"
+
+
+# ---- at rest -------------------------------------------------------------------------
+
+
+@invariant("G10", "rest")
+def everyone_who_stays_has_all_of_it(world: World) -> None:
+    from .consumers import Tab
+
+    for tab in Tab.of(world):
+        for reader in tab.readers.values():
+            tail = world.log.last(reader.stream)
+            if tail is None or tail.expired(world.kernel.now):
+                continue
+            if reader.cursor is None:
+                assert not is_whole(world, tail), f"{reader.name} has nothing"
+                continue
+            assert reader.cursor[1] == tail.last, (
+                f"{reader.name} is at {reader.cursor}, the log at {tail.last}"
+            )
+
+
+@invariant("G8", "rest")
+def every_run_that_was_looked_at_has_ended(world: World) -> None:
+    from .consumers import Tab
+
+    for tab in Tab.of(world):
+        for stream in tab.readers:
+            tail = world.log.last(stream)
+            assert tail is None or not tail.active or tail.expired(world.kernel.now), (
+                f"{stream} is watched, and {tail.run} never ends"
+            )
+
+
+@invariant("G9", "rest")
+def the_feed_is_done(world: World) -> None:
+    assert world.feed.drained, "a shard of the feed is blocked"
+
+
+def is_whole(world: World, tail: Record) -> bool:
+    """Whether the tail's run is all there: TTL deletes in any order."""
+    due = tail.base
+    for record in world.log.range(tail.stream, tail.base):
+        if record.seq != due or record.expired(world.kernel.now):
+            return False
+        due = record.next
+    return True
+
+
+# ---- the truth -----------------------------------------------------------------------
+
+
+def remember(world: World, record: Record, values: list[Any]) -> None:
+    book = world.book
+    run = (record.stream, record.run)
+    if record.kind == "open":
+        values = [("open",)]
+    elif record.kind == "claim":
+        values = [("claim", record.epoch)]
+    elif record.kind == "end":
+        values = [("end", record.reason)]
+    for place, value in enumerate(values):
+        book.facts.setdefault((*run, record.seq + place), []).append(value)
+    book.runs.setdefault(run, []).append(record)
+
+
+def values_of(slice: dict[str, Any]) -> list[tuple[int, Any]]:
+    """Return what a slice says of each seq."""
+    values: list[Any] = []
+    if slice.get("open") is not None:
+        values.append(("open",))
+    if slice.get("claim") is not None:
+        values.append(("claim", slice["claim"]["epoch"]))
+    values.extend(slice.get("chunks", ()))
+    if slice.get("end") is not None:
+        values.append(("end", slice["end"]["reason"]))
+    assert slice["seq"] + len(values) == slice["next"], "a slice is dense"
+    return list(enumerate(values, slice["seq"]))
+
+
+def past_due(world: World, tail: Record) -> bool:
+    """Whether the tail's run was past due at some time since the tail was put."""
+    if (tail.stream, tail.seq) in world.book.lapsed:
+        return True
+    lease = world.state.lease(tail.stream, tail.run, tail.writer)
+    until = rules.alive_until(tail, lease.until if lease else None)
+    return world.kernel.now + SKEW >= until
+
+
+@invariant("G8", "renewed")
+def _note_lapse(world: World, stream: str, run: str, writer: str) -> None:
+    tail = world.log.last(stream)
+    if tail and (tail.run, tail.writer) == (run, writer) and past_due(world, tail):
+        world.book.lapsed.add((stream, tail.seq))
+
+
+def describe(world: World, event: str, facts: tuple[Any, ...]) -> None:
+    """Write an event into the trace."""
+    if event == "put":
+        record = facts[0]
+        world.note(
+            f"put     {record.stream} {record.seq}-{record.last} {record.kind} "
+            f"{record.run[9:18]} by {record.writer} {record.reason or ''} "
+            f"{record.chunks[:30]}"
+        )
+    elif event == "pushed":
+        id, frame, outcome = facts
+        world.note(f"push    {id} {outcome} {frame[:180]}")
+    elif event == "taken":
+        world.note(f"frame   {facts[0].id} {facts[1][:160]!a}")
+    elif event == "delivered":
+        reader, slice, first = facts
+        world.note(
+            f"shows   {reader.name} {slice['run'][9:18]} {first}-{slice['next'] - 1}"
+        )
+    elif event in ("acknowledged", "refused"):
+        world.note(f"{event} {facts[0].name} {str(facts[1])[:100]} {facts[2:]}")
+    elif event == "remove":
+        world.note(f"remove  {facts}")
+    elif event == "fanned":
+        world.note(f"fanned  {[one.sequence for one in facts[0]]} failed {facts[1]}")

@@ -1,0 +1,347 @@
+"""Who writes: jobs and their attempts, one-call publishers, cancellers, lookers.
+
+A job's answer is fixed: chunk `i` of label `l` is `content(l, i)`, so that a resumed
+attempt goes on exactly, and the log itself shows what is missing or doubled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from tailrace import chunks, ids, onecall
+from tailrace.errors import Busy, TailraceError, Unavailable
+from tailrace.producer.core import Core, Pace
+from tailrace.producer.opening import Opening
+from tailrace.rules import OnActive
+from tailrace.transports import Transport
+from tailrace.transports.function import PublishFunction
+from tailrace.transports.in_process import InProcess
+
+from .kernel import Killed, Process
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+def content(label: str, index: int) -> str:
+    """Return chunk `index` of an answer. Some answers are fat, so that records, slices
+    and whole replays meet their limits."""
+    text = f"{label}.{index}"
+    return text + "x" * 13_000 if label.startswith("fat") and index % 3 else text
+
+
+class _Meta:
+    class events:  # noqa: N801
+        @staticmethod
+        def register(name: str, handler: Any) -> None: ...
+
+
+class SimLambda:
+    """A boto3 Lambda client: some container, or none; the answer may be lost, the
+    invocation late or doubled."""
+
+    meta = _Meta
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
+        world = self._world
+        world.network("invoke")
+        payload = json.loads(Payload)
+        body: list[bytes] = []
+
+        def play(handler: Any) -> None:
+            answer = json.dumps(handler.handle(payload)).encode()
+            body.append(answer)
+
+        if world.faults.hit("put-twice"):
+            world.invoke("publish", lambda h: h.handle(payload), lambda error: None)
+        if world.faults.hit("put-never"):
+            world.network("lost")
+            raise Unavailable("the invocation was lost")
+        if world.faults.hit("put-late"):
+            world.kernel.after(
+                world.kernel.dice("lambda").choice((100, 3_000)),
+                world.invoke,
+                "publish",
+                lambda h: h.handle(payload),
+                lambda error: None,
+            )
+            world.network("lost")
+            raise Unavailable("the invocation is late")
+        world.kernel.park(
+            lambda wake: world.invoke("publish", play, lambda error: wake())
+        )
+        if world.faults.hit("put-lost"):
+            raise Unavailable("the answer was lost")
+        if not body:
+            return {"FunctionError": "Unhandled", "Payload": io.BytesIO(b"{}")}
+        return {"Payload": io.BytesIO(body[0])}
+
+
+class _Function(PublishFunction):
+    def __init__(self, world: World, process: Process) -> None:
+        super().__init__(SimLambda(world), "publish")
+        self._process = process
+
+    def clock(self) -> int:
+        return self._process.clock()
+
+
+class Job:
+    """A job in a queue that delivers at least once: it is attempted until one attempt
+    is done, or for ever refused."""
+
+    def __init__(self, world: World, name: str, stream: str) -> None:
+        dice = world.kernel.dice(name)
+        self.world = world
+        self.name = name
+        self.stream = stream
+        self.label = ("fat-" if dice.random() < 0.06 else "") + name
+        self.length = dice.choice([1, 4, 12, 40])
+        self.interval = dice.choice([2, 20, 60, 300, 3_000, 14_000])
+        self.silence = dice.random() < 0.3
+        self.lease = dice.choice([3, 10, 30])
+        self.attempts: list[Attempt] = []
+        self.done = False
+        self.named = dice.random() < 0.7
+        self.restarts = dice.random() < 0.2
+        self.on_active: OnActive = dice.choice(["supersede", "supersede", "fail"])
+        self.by_lambda = dice.random() < 0.4
+        self.run: str | None = None
+        if self.named:
+            # Minted by the backend that queued it, whose clock may be wrong.
+            skew = dice.randrange(-90_000, 90_000) if world.faults.has("skew") else 0
+            at = world.kernel.now + skew
+            self.run = ids.new_run(at, dice.randbytes(10))
+        self.dice = dice
+
+    def deliver(self) -> None:
+        """The queue delivers it; now and then while another attempt is under way."""
+        if self.done or len(self.attempts) >= (9 if self.world.resting else 5):
+            return
+        self.attempts.append(Attempt(self, len(self.attempts)))
+        if self.world.faults.on and self.dice.random() < 0.1:
+            self.again(self.dice.choice([50, 2_000, 25_000]))
+
+    def again(self, ms: int) -> None:
+        if self.named:
+            self.world.kernel.after(ms, self.deliver)
+
+
+class Attempt:
+    """One attempt: a machine with its clock, and the real core."""
+
+    def __init__(self, job: Job, number: int, seq: int | None = None) -> None:
+        world, dice = job.world, job.dice
+        self.job = job
+        self.name = f"{job.name}-{number}"
+        resume: Any = None
+        if job.run is not None and number:
+            resume = "restart" if job.restarts else "continue"
+        opening = Opening(
+            job.stream,
+            self.name,
+            run=job.run,
+            resume=resume,
+            seq=seq if resume == "continue" else None,
+            on_active=job.on_active,
+            lease=job.lease,
+            meta=dice.choice([None, {"m": 1}]),
+            randomness=dice.randbytes(10),
+        )
+        pace = Pace(
+            min_interval=dice.choice([0, 0.05, 0.1]),
+            lease=job.lease,
+            buffer=dice.choice([500, 100_000]),
+            give_up_after=dice.choice([0, 3, 30]),
+            wait=dice.choice([0, 5, 40]),
+        )
+        self.core = Core(opening, pace)
+        self.stopped = False
+        self._upto: int | None = None
+        self._next_at = 0
+        # In-process clocks are corrected by AWS's to within two seconds.
+        skew = dice.randrange(-2_000, 2_000) if world.faults.has("skew") else 0
+        self.process = Process(world.kernel, self.name, skew)
+        faulty = world.faults.on
+        if faulty and dice.random() < 0.25:
+            self.process.calls_left = dice.randrange(1, 60)
+        self._freeze_at = dice.randrange(40) if faulty and dice.random() < 0.2 else -1
+        self._hands_over = dice.random() < 0.15
+        world.note(f"{self.name} starts, run {job.run}, {resume}")
+        world.kernel.start(self.process, self._play, self._done)
+
+    def _play(self) -> None:
+        core, world = self.core, self.job.world
+        transport: Transport
+        if self.job.by_lambda:
+            transport = _Function(world, self.process)
+        else:
+            transport = InProcess(world.new_log(self.process.clock))
+        calls = 0
+        while core.state != "closed":
+            self._work()
+            call = core.step(world.kernel.now / 1000)
+            if call is None:
+                self._wait()
+                continue
+            calls += 1
+            if calls == self._freeze_at:
+                self.process.freeze(self.job.dice.choice([5_000, 60_000, 2_400_000]))
+            began = world.kernel.now
+            try:
+                answer = call.send(transport)
+            except TailraceError as error:
+                world.observe("refused", self, call, error, began)
+                core.failed(error, world.kernel.now / 1000, self.job.dice.random())
+            else:
+                core.answered(answer, world.kernel.now / 1000)
+                world.observe("acknowledged", self, call)
+
+    def _wait(self) -> None:
+        now = self.job.world.kernel.now
+        due = self.core.due(now / 1000)
+        times = [now + 60_000]
+        if due is not None:
+            times.append(int(due * 1000) + 1)
+        if self.core.state == "writing" and self._upto is not None:
+            times.append(self._next_at)
+        self.job.world.kernel.wait(max(1, min(times) - now))
+
+    def _work(self) -> None:
+        """Write what the model has said by now."""
+        core, job = self.core, self.job
+        if core.state != "writing":
+            return
+        now = job.world.kernel.now
+        if self._upto is None:
+            self._upto = core.already
+        while self._upto < job.length and self._next_at <= now and not core.full:
+            core.write(chunks.encode(content(job.label, self._upto)))
+            self._upto += 1
+            pause = job.interval
+            if job.silence and job.dice.random() < 0.1:
+                pause = 1_000 * job.dice.choice([10, 45])
+            self._next_at = now + pause
+        if self._hands_over and 0 < self._upto < job.length:
+            core.hand_over()
+            self._hands_over = False
+        elif self._upto >= job.length:
+            core.end("completed")
+
+    def _done(self, error: BaseException | None) -> None:
+        """The machine is gone, or the core is closed."""
+        self.stopped = True
+        job, world = self.job, self.job.world
+        failure = self.core.error
+        world.note(f"{self.name} stops: {error!r} {failure!r}")
+        if error is not None and not isinstance(error, Killed):
+            raise error
+        job.run = job.run if job.named else None
+        if failure is None and error is None and self._upto == job.length:
+            job.done = True
+        elif failure is None and error is None:
+            job.again(1)  # handed over
+        elif failure is None or isinstance(failure, Unavailable | Busy):
+            job.again(job.dice.choice([100, 5_000, 30_000]))
+        else:
+            job.done = True
+
+
+class OneCall:
+    """A caller that keeps no state, and repeats its call until it is answered."""
+
+    def __init__(self, world: World, name: str, stream: str) -> None:
+        self.world, self.name, self.stream = world, name, stream
+        dice = self.dice = world.kernel.dice(name)
+        self.key = name if dice.random() < 0.8 else None
+        self.count = dice.choice([1, 3, 6])
+        self.end: Any = dice.choice([None, None, "completed"])
+        self.acknowledged = False
+        # Without a key, a repeat appends again: such a caller does not repeat.
+        self.tries = 30 if self.key else 1
+
+    def begin(self) -> None:
+        process = Process(self.world.kernel, self.name)
+        if self.world.faults.on and self.dice.random() < 0.15:
+            process.calls_left = self.dice.randrange(40)
+        self.world.kernel.start(process, self._play, self._stopped)
+
+    def _play(self) -> None:
+        world = self.world
+        texts = [chunks.encode(content(self.name, i)) for i in range(self.count)]
+        log = world.new_log(world.kernel.process().clock)
+        for _ in range(self.tries):
+            try:
+                onecall.publish(
+                    log, self.stream, texts, key=self.key, end=self.end, lease=15
+                )
+            except (Unavailable, Busy):
+                world.kernel.wait(self.dice.choice((50, 2_000)))
+                continue
+            except TailraceError as error:
+                world.note(f"{self.name} refused: {error!r}")
+                return
+            self.acknowledged = True
+            world.observe("published", self)
+            if self.dice.random() < 0.5 or self.key is None:
+                return
+
+    def _stopped(self, error: BaseException | None) -> None:
+        if isinstance(error, Killed) and self.key and self.dice.random() < 0.8:
+            self.world.kernel.after(3_000, self.begin)
+        elif error is not None and not isinstance(error, Killed):
+            raise error
+
+
+class Backend:
+    """Whoever asks the publish function something: cancels, reads, looks, deletes."""
+
+    OPERATIONS = ("cancel", "cancel-run", "tail", "read", "watchers", "disconnect")
+
+    def __init__(self, world: World, name: str, streams: list[str]) -> None:
+        self.world, self.name, self.streams = world, name, streams
+        self.dice = world.kernel.dice(name)
+
+    def ask(self) -> None:
+        dice, world = self.dice, self.world
+        stream = dice.choice(self.streams)
+        operation = dice.choice(self.OPERATIONS)
+        # A writer that stood still may put behind a `delete`, where its key is free
+        # again: docs/threat-model.md, what is not met. So only who asks meets it.
+        if dice.random() < 0.05 and "delete" in world.beside:
+            operation = "delete"
+        payload: dict[str, Any] = {"operation": operation, "stream": stream}
+        tail = world.log.last(stream)
+        if operation == "cancel-run":
+            payload["operation"] = "cancel"
+            payload["run"] = (
+                tail.run
+                if tail and dice.random() < 0.7
+                else ids.new_run(world.kernel.now + 2_000, dice.randbytes(10))
+            )
+        elif operation == "read":
+            payload["after"] = dice.randrange(30)
+        elif operation == "disconnect":
+            payload = {"operation": operation, "sub": dice.choice(["tab1", "tab2"])}
+        answers: list[dict[str, Any]] = []
+        began = world.kernel.now
+        world.note(f"{self.name} asks {payload}")
+        if payload["operation"] in ("cancel", "delete"):
+            asked = world.book.answers.setdefault(f"cancel {stream}", [])
+            asked.append(payload.get("run", "*"))
+
+        def play(handler: Any) -> None:
+            answers.append(handler.handle(payload))
+
+        def done(error: BaseException | None) -> None:
+            if error is None:
+                world.observe("told", payload, answers[0], began)
+            elif not isinstance(error, Killed):
+                raise error
+
+        world.invoke("publish", play, done)

@@ -1,0 +1,190 @@
+"""The two tables as a process sees them over the network.
+
+Below is one truth, the memory adapters; above it, calls take time and go wrong. Every
+read is consistent, as the adapters promise: what was applied before the read began is
+seen. A mutant lies about that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from tailrace.errors import Unavailable
+from tailrace.ports import Connection, Lease, Rights, Subscription
+from tailrace.records import Record
+
+if TYPE_CHECKING:
+    from .world import World
+
+T = TypeVar("T")
+_PAGE = 6
+# A process that stood still before it sent: AWS takes no request that was signed
+# earlier than this (ms). One that stood still in a call gives it up.
+_SIGNATURE = 900_000
+_GIVE_UP = 10_000
+
+
+class Log:
+    """A `LogStore`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def put(self, record: Record) -> Record | None:
+        world = self._world
+        began = world.kernel.now
+        world.network("put")
+        if world.kernel.now - began > _SIGNATURE:
+            raise Unavailable("the signature has expired")
+        faults = world.faults
+        if faults.hit("put-never"):
+            world.network("lost")
+            raise Unavailable("the put was lost")
+        if faults.hit("put-late"):
+            delay = world.kernel.dice("put-late").choice([5, 60, 900, 9_000])
+            world.kernel.after(delay, self._arrive, record, began)
+            world.network("lost")
+            raise Unavailable("the put is late")
+        winner = world.apply(record)
+        if faults.hit("put-twice"):
+            world.network("put")
+            winner = world.apply(record)
+        if faults.hit("put-lost"):
+            world.network("lost")
+            raise Unavailable("the answer was lost")
+        world.network("put")
+        if world.kernel.now - began > _GIVE_UP:
+            raise Unavailable("the process stood still")
+        return winner
+
+    def _arrive(self, record: Record, sent_at: int) -> None:
+        """A late put."""
+        if self._world.kernel.now - sent_at <= _SIGNATURE:
+            self._world.apply(record)
+
+    def last(self, stream: str, at_most: int | None = None) -> Record | None:
+        began = self._read()
+        found = self._world.log.last(stream, at_most)
+        self._world.network("read")
+        if self._world.kernel.now - began > _GIVE_UP:
+            raise Unavailable("the process stood still")
+        return found
+
+    def range(self, stream: str, start: int) -> Iterator[Record]:
+        while True:
+            self._read()
+            page = []
+            for record in self._world.log.range(stream, start):
+                page.append(record)
+                if len(page) == _PAGE:
+                    break
+            yield from page
+            if len(page) < _PAGE:
+                return
+            start = page[-1].seq + 1
+
+    def remove(self, stream: str, seq: int) -> None:
+        self._read()
+        self._world.remove(stream, seq)
+
+    def _read(self) -> int:
+        """Let a request travel; return when it was sent."""
+        began = self._world.kernel.now
+        self._world.network("read")
+        if self._world.faults.hit("read-fails"):
+            raise Unavailable("the read was lost")
+        if self._world.kernel.now - began > _GIVE_UP:
+            raise Unavailable("the process stood still")
+        return began
+
+
+class State:
+    """A `State`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def put_connection(self, connection: Connection, expires_at: int) -> None:
+        self._call(
+            lambda: self._world.state.put_connection(connection, expires_at),
+            ("connection", connection.id),
+            expires_at,
+        )
+
+    def connection(self, id: str) -> Connection | None:
+        return self._call(lambda: self._world.state.connection(id))
+
+    def set_rights(self, id: str, rights: Rights) -> bool:
+        return self._call(lambda: self._world.state.set_rights(id, rights))
+
+    def count_bad_frame(self, id: str) -> int:
+        return self._call(lambda: self._world.state.count_bad_frame(id))
+
+    def remove_connection(self, id: str) -> None:
+        self._call(lambda: self._world.state.remove_connection(id))
+
+    def connections_of(self, sub: str) -> list[str]:
+        return self._call(lambda: self._world.state.connections_of(sub))
+
+    def subscribe(self, subscription: Subscription, expires_at: int) -> None:
+        self._call(lambda: self._world.subscribe(subscription, expires_at))
+
+    def unsubscribe(self, stream: str, connection: str, n: int) -> None:
+        self._call(lambda: self._world.unsubscribe(stream, connection, n))
+
+    def subscribers(self, stream: str) -> list[Subscription]:
+        found: list[Subscription] = []
+
+        def read() -> None:
+            found.extend(self._world.subscribers(stream))
+
+        try:
+            self._call(read)
+        except Unavailable:
+            self._world.observe("unanswered", stream)
+            raise
+        return found
+
+    def drop(self, subscription: Subscription) -> None:
+        self._call(lambda: self._world.drop(subscription))
+
+    def lease(self, stream: str, run: str, writer: str) -> Lease | None:
+        return self._call(lambda: self._world.state.lease(stream, run, writer))
+
+    def put_lease(
+        self, stream: str, run: str, writer: str, lease: Lease, expires_at: int
+    ) -> None:
+        self._call(
+            lambda: self._world.put_lease(stream, run, writer, lease, expires_at),
+            ("lease", f"{stream} {run} {writer}"),
+            expires_at,
+        )
+
+    def remember_key(self, stream: str, key: str, seq: int, expires_at: int) -> int:
+        return self._call(
+            lambda: self._world.state.remember_key(stream, key, seq, expires_at),
+            ("key", f"{stream} {key}"),
+            expires_at,
+        )
+
+    def _call(
+        self,
+        call: Callable[[], T],
+        row: tuple[str, str] | None = None,
+        expires_at: int = 0,
+    ) -> T:
+        world = self._world
+        began = world.kernel.now
+        world.network("state")
+        if world.faults.hit("state-fails"):
+            raise Unavailable("the row was lost")
+        result = call()
+        if row is not None:
+            world.expires[row] = expires_at
+        if world.faults.hit("state-lost"):
+            raise Unavailable("the answer was lost")
+        world.network("state")
+        if world.kernel.now - began > _GIVE_UP:
+            raise Unavailable("the process stood still")
+        return result

@@ -1,0 +1,289 @@
+"""One world: the tables, the feed, the gateway, the functions, and who lives in it.
+
+A seed decides everything. After every step the invariants that the step could have
+broken have been checked; `rest` stops the faults, lets everybody finish, and checks
+what must be true then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tailrace import tokens
+from tailrace.adapters.memory import MemoryLog, MemoryState
+from tailrace.fanout import Fanout
+from tailrace.log import Log
+from tailrace.ports import Lease, Subscription
+from tailrace.publish import Publish
+from tailrace.records import Record
+from tailrace.session import Session
+
+from . import invariants, tables
+from .faults import Faults
+from .feed import Feed
+from .gateway import Api, Connection
+from .kernel import Kernel, Process
+
+RING = {"current": "k1", "k1": "planted-secret-planted-secret-32"}
+RETENTION = 3_600
+LEASE = 20
+FUNCTION_TIMEOUT = 29_000
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; `name` says which."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"{name}: {what}")
+        self.name = name
+
+
+class _Keys:
+    def ring(self) -> tokens.KeyRing:
+        return RING
+
+    def reread(self) -> tokens.KeyRing:
+        return RING
+
+
+class Container:
+    """A warm function: what it keeps between two events."""
+
+    def __init__(self, world: World, kind: str, skew: int) -> None:
+        self.busy = False
+        self.skew = skew
+        self.handler: Any
+        clock = self.clock
+        self._world = world
+        if kind == "fanout":
+            self.handler = Fanout(
+                world.state_port, world.api, clock, world.kernel.side_by_side
+            )
+            return
+        log = world.new_log(clock)
+        if kind == "publish":
+            self.handler = Publish(log, world.state_port, world.api)
+        else:
+            self.handler = Session(
+                log, world.state_port, world.api, _Keys(), clock, origins=["*"]
+            )
+
+    def clock(self) -> int:
+        return self._world.kernel.now + self.skew
+
+
+class World:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        without: frozenset[str] = frozenset(),
+        beside: frozenset[str] = frozenset(),
+        trace: bool = False,
+    ) -> None:
+        self.beside = beside
+        self.kernel = Kernel(seed)
+        self.faults = Faults(self.kernel, without)
+        self.without = without
+        self.trace: list[str] | None = [] if trace else None
+        self.log = MemoryLog()
+        self.state = MemoryState()
+        self.expires: dict[tuple[str, str], int] = {}
+        self.book = invariants.Book()
+        self.log_port = tables.Log(self)
+        self.state_port = tables.State(self)
+        self.api = Api(self)
+        self.feed = Feed(self)
+        self.resting = False
+        self.violation: Violation | None = None
+        self._network = self.kernel.dice("network")
+        self._freezing = self.kernel.dice("freezing")
+        self._containers: dict[str, list[Container]] = {}
+        self._tokens: dict[tuple[Any, ...], str] = {}
+
+    # ---- what happens ----------------------------------------------------------------
+
+    def run(self, steps: int) -> None:
+        """Let so many steps happen, faults and all."""
+        for _ in range(steps):
+            if not self.kernel.step():
+                return
+            if self.violation is not None:
+                raise self.violation
+
+    def observe(self, event: str, *facts: Any) -> None:
+        """Tell the trace and the invariants."""
+        if self.trace is not None:
+            invariants.describe(self, event, facts)
+        for invariant in invariants.ON.get(event, ()):
+            try:
+                invariant(self, *facts)
+            except AssertionError as error:
+                # Raised by the world, not into the code that happens to run.
+                if self.violation is None:
+                    self.violation = Violation(invariant.__name__, str(error))
+
+    def note(self, what: str) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.kernel.now - 1_764_547_200_000:>9} {what}")
+
+    # ---- the network and the functions -----------------------------------------------
+
+    def network(self, kind: str) -> None:
+        """Let a call of the running task travel."""
+        if kind == "lost":
+            ms = self._network.choice((50, 200, 1_000))
+        elif self.faults.hit("slow-table", 0.2):
+            ms = 1_000
+        else:
+            ms = self._network.choice((1, 1, 2, 3, 8))
+        if self.faults.hit("frozen", 0.05):
+            self.kernel.process().freeze(self._freezing.choice((500, 8_000, 40_000)))
+        self.kernel.wait(ms)
+
+    def invoke(
+        self,
+        kind: str,
+        play: Callable[[Any], None],
+        on_done: Callable[[BaseException | None], None],
+    ) -> None:
+        """Invoke a function: an idle container, or a cold one."""
+        pool = self._containers.setdefault(kind, [])
+        idle = [one for one in pool if not one.busy]
+        dice = self.kernel.dice(f"containers/{kind}")
+        if idle and dice.random() < 0.8:
+            container = dice.choice(idle)
+        else:
+            skew = dice.randrange(-200, 200) if self.faults.has("skew") else 0
+            container = Container(self, kind, skew)
+            pool.append(container)
+        process = Process(self.kernel, kind, container.skew)
+        process.deadline = self.kernel.now + FUNCTION_TIMEOUT
+        if self.faults.hit("killed", 0.5):
+            process.calls_left = dice.randrange(16)
+        container.busy = True
+
+        def done(error: BaseException | None) -> None:
+            container.busy = False
+            if error is not None:
+                pool.remove(container)
+            on_done(error)
+
+        self.kernel.start(process, lambda: play(container.handler), done)
+
+    def new_log(self, clock: Callable[[], int]) -> Log:
+        return Log(
+            self.log_port,
+            self.state_port,
+            clock,
+            retention=RETENTION,
+            lease=LEASE,
+            randomness=self.kernel.dice("ids").randbytes,
+        )
+
+    # ---- the truth -------------------------------------------------------------------
+
+    def apply(self, record: Record) -> Record | None:
+        """The table puts a record, if nothing has its key."""
+        tail = self.log.last(record.stream)
+        winner = self.log.put(record)
+        if winner is None:
+            self.observe("put", record, tail)
+            self.feed.inserted(record)
+        return winner
+
+    def remove(self, stream: str, seq: int) -> None:
+        self.observe("remove", stream, seq)
+        self.log.remove(stream, seq)
+
+    def row(self, stream: str, connection: str) -> Subscription | None:
+        return next(
+            (
+                one
+                for one in self.state.subscribers(stream)
+                if one.connection == connection
+            ),
+            None,
+        )
+
+    def subscribe(self, row: Subscription, expires_at: int) -> None:
+        self.state.subscribe(row, expires_at)
+        self.expires["subscription", f"{row.stream} {row.connection}"] = expires_at
+        self.book.rows[row.stream, row.connection] = self.kernel.now
+
+    def unsubscribe(self, stream: str, connection: str, n: int) -> None:
+        before = self.row(stream, connection)
+        self.state.unsubscribe(stream, connection, n)
+        self.observe("row-gone", before, n, self.row(stream, connection))
+
+    def drop(self, row: Subscription) -> None:
+        before = self.row(row.stream, row.connection)
+        self.state.drop(row)
+        after = self.row(row.stream, row.connection)
+        self.observe("row-dropped", before, row, after)
+
+    def subscribers(self, stream: str) -> list[Subscription]:
+        return self.state.subscribers(stream)
+
+    def put_lease(
+        self, stream: str, run: str, writer: str, lease: Lease, expires_at: int
+    ) -> None:
+        self.observe("renewed", stream, run, writer)
+        self.state.put_lease(stream, run, writer, lease, expires_at)
+
+    # ---- TTL -------------------------------------------------------------------------
+
+    def expire(self, streams: Sequence[str]) -> None:
+        """TTL deletes some of what has expired, in any order."""
+        dice = self.kernel.dice("expire")
+        now = self.kernel.now // 1000
+        for stream in streams:
+            records = list(self.log.range(stream, 1))
+            for record in records:
+                if record.expires_at < now and dice.random() < 0.7:
+                    self.remove(stream, record.seq)
+        for row in [key for key, at in self.expires.items() if at < now]:
+            if dice.random() < 0.7:
+                self._expire_row(*row)
+                del self.expires[row]
+
+    def _expire_row(self, kind: str, name: str) -> None:
+        state = self.state
+        if kind == "connection":
+            state._connections.pop(name, None)
+        elif kind == "subscription":
+            stream, connection = name.split(" ")
+            state._subscriptions[stream].pop(connection, None)
+        elif kind == "lease":
+            stream, run, writer = name.split(" ")
+            state._leases.pop((stream, run, writer), None)
+        else:
+            stream, key = name.split(" ")
+            state._keys.pop((stream, key), None)
+
+    # ---- tokens ----------------------------------------------------------------------
+
+    def mint(
+        self, sub: str, exp: int, read: tuple[str, ...], cancel: tuple[str, ...] = ()
+    ) -> str:
+        """Return a token; `exp` in seconds."""
+        key = (sub, exp, read, cancel)
+        token = self._tokens.get(key)
+        if token is None:
+            now = self.kernel.now // 1000 - 60
+            token = tokens.mint(
+                RING,
+                sub=sub,
+                now=now,
+                expires_in=exp - now,
+                read=read,
+                cancel=cancel,
+            )
+            self._tokens[key] = token
+            self.book.tokens[token] = key
+        return token
+
+    def note_token(self, connection: Connection, token: str) -> None:
+        sub, exp, read, cancel = self.book.tokens[token]
+        connection.tokens.append((exp, sub, frozenset(read), frozenset(cancel)))
