@@ -85,3 +85,12 @@ def test_an_unavailable_names_no_content(time: Time) -> None:
     with pytest.raises(Unavailable) as told:
         calls.attempt(call)
     assert told.value.message == "AWS: ThrottlingException"
+
+
+def test_an_answer_that_is_hours_old_is_no_answer(time: Time) -> None:
+    def call() -> str:
+        time.now += 3 * 3600
+        return "answer"
+
+    with pytest.raises(Unavailable, match="stood still"):
+        calls.attempt(call)

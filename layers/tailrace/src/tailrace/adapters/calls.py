@@ -79,7 +79,11 @@ def attempt(call: Callable[[], T]) -> T:
     begun = time.monotonic()
     for tried in range(1, TRIES + 1):
         try:
-            return call()
+            answer = call()
+            if time.monotonic() - begun > GIVE_UP_SECONDS:
+                # What was read is old: the record to be put behind it may have expired.
+                raise Unavailable("the process stood still")
+            return answer
         except (ClientError, ConnectionError, HTTPClientError) as error:
             if not passing(error):
                 raise
