@@ -18,7 +18,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from tailrace import tokens
+from tailrace import frames, tokens
 from tailrace.adapters.calls import local_clock
 from tailrace.adapters.memory import MemoryLog, MemoryState
 from tailrace.errors import TailraceError
@@ -55,7 +55,9 @@ class FedLog(MemoryLog):
 
 
 class LocalServer:
-    """`lose` says of each frame whether its push is lost. `url` is where it listens."""
+    """`lose` says of each frame whether its push is lost; `refuse_frames` answers every
+    frame; `answered` counts the answers to `sync`. `url` is where it listens. Where the
+    log is written from other threads, `in_loop` is the loop that it listens in."""
 
     def __init__(self) -> None:
         self.state = MemoryState()
@@ -65,6 +67,9 @@ class LocalServer:
         self.publish = InProcess(self.log)
         self.lose: Callable[[str], bool] = lambda frame: False
         self.refuse: HTTPStatus | None = None
+        self.refuse_frames: TailraceError | None = None
+        self.answered = 0
+        self.in_loop: asyncio.AbstractEventLoop | None = None
         self.frames: list[str] = []
         self.handshakes: list[Request] = []
         self.url = ""
@@ -82,8 +87,8 @@ class LocalServer:
 
     def cut(self) -> None:
         """Close every connection."""
-        for outbox in self._sockets.values():
-            outbox.put_nowait(None)
+        for outbox in list(self._sockets.values()):
+            self._put(outbox, None)
 
     def token(self, *, expires_in: int = 900, **grants: Any) -> str:
         grants = grants or {"read": ["*"], "cancel": ["*"]}
@@ -112,13 +117,20 @@ class LocalServer:
         outbox = self._sockets.get(connection)
         if outbox is None:
             return Push.GONE
+        self.answered += '"type":"synced"' in frame
         if not self.lose(frame):
-            outbox.put_nowait(frame)
+            self._put(outbox, frame)
         return Push.DONE
 
     def disconnect(self, connection: str) -> None:
         if outbox := self._sockets.get(connection):
-            outbox.put_nowait(None)
+            self._put(outbox, None)
+
+    def _put(self, outbox: asyncio.Queue[str | None], frame: str | None) -> None:
+        if self.in_loop is None:
+            outbox.put_nowait(frame)
+        else:
+            self.in_loop.call_soon_threadsafe(outbox.put_nowait, frame)
 
     # ---- sockets ---------------------------------------------------------------------
 
@@ -148,7 +160,11 @@ class LocalServer:
             with contextlib.suppress(Exception):
                 async for message in socket:
                     self.frames.append(str(message))
-                    self._session.receive(id, message)
+                    if self.refuse_frames is None:
+                        self._session.receive(id, message)
+                    else:
+                        outbox.put_nowait(frames.error(self.refuse_frames, {}))
+                        outbox.put_nowait(None)
         finally:
             self._sockets.pop(id, None)
             self._session.disconnect(id)

@@ -348,6 +348,13 @@ async def test_a_token_that_cannot_be_fetched_now_is_fetched_later(
         await read(server, token=never)
 
 
+async def test_how_things_stand_is_told(server: LocalServer) -> None:
+    told: list[str] = []
+    await write(server, "a")
+    await read(server, on_status=told.append)
+    assert told == ["connecting", "replaying", "live", "closed"]
+
+
 async def test_a_server_that_is_away_is_waited_for() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))

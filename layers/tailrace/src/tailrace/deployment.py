@@ -42,6 +42,10 @@ _INVOKE_SECONDS = 10
 T = TypeVar("T")
 
 
+class NoStack(Invalid):
+    """There is no stack of that name, or none is named at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """The parts of a stack, as far as they are known ("" if not)."""
@@ -111,7 +115,7 @@ def find_transport(
     if not kind:
         kind = "function" if found.function else "in-process"
         if not found.function and not tables:
-            raise Invalid(
+            raise NoStack(
                 'no stack is known: give `stack="<name>"`, or set TAILRACE_STACK,'
                 " TAILRACE_PUBLISH_FUNCTION, or TAILRACE_LOG_TABLE and"
                 " TAILRACE_STATE_TABLE"
@@ -175,7 +179,7 @@ def _describe(name: str) -> Deployment:
     except ClientError as error:
         if code(error) != "ValidationError":
             raise
-        raise Invalid(
+        raise NoStack(
             f"stack: there is no {name!r} in {client.meta.region_name};"
             " is AWS_REGION right, and the account?"
         ) from None
@@ -189,7 +193,7 @@ def _describe(name: str) -> Deployment:
         for parameter in described.get("Parameters", [])
     }
     if _OUTPUTS["function"] not in outputs:
-        raise Invalid(f"stack: {name!r} is no Tailrace stack, or not yet deployed")
+        raise NoStack(f"stack: {name!r} is no Tailrace stack, or not yet deployed")
     return Deployment(
         **{field: outputs.get(key, "") for field, key in _OUTPUTS.items()},
         retention_hours=int(parameters.get("RetentionHours", 72)),

@@ -58,6 +58,7 @@ from .cursor import Concluded, Cursor, Delivered, Output, Piece, Via
 from .machine import Machine, Status
 from .wire import SUBPROTOCOL, Frame, decode, encode
 
+OnStatus = Callable[[Status], None]
 TokenSource = str | Callable[[], str | Awaitable[str]]
 
 FULL = 1_000_000
@@ -103,6 +104,7 @@ def consume(
     run: str | None = None,
     follow: bool = False,
     handshake: Literal["subprotocol", "query"] = "subprotocol",
+    on_status: OnStatus | None = None,
 ) -> Consumption:
     """Watch a stream: an async iterator of the chunks of its current run.
 
@@ -122,13 +124,22 @@ def consume(
         Go on through later runs; no end is raised then.
     `handshake`
         How the token travels. With `query` it ends up in access logs.
+    `on_status`
+        Called with each new `status`.
     """
     check_stream(stream)
     if not url.startswith(("ws://", "wss://")):
         raise Invalid("url: must begin with wss:// (or ws://)")
     cursor = None if after is None else _cursor(after)
     return Consumption(
-        url, token, stream, cursor, run=run, follow=follow, handshake=handshake
+        url,
+        token,
+        stream,
+        cursor,
+        run=run,
+        follow=follow,
+        handshake=handshake,
+        on_status=on_status,
     )
 
 
@@ -149,6 +160,7 @@ class Consumption:
         run: str | None,
         follow: bool,
         handshake: Literal["subprotocol", "query"],
+        on_status: OnStatus | None,
     ) -> None:
         self.stream = stream
         self._url = url
@@ -157,6 +169,8 @@ class Consumption:
         self._wanted = run
         self._follow = follow
         self._by_query = handshake == "query"
+        self._on_status = on_status
+        self._told: Status = "idle"
         self._machine = Machine()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -167,10 +181,13 @@ class Consumption:
         self._reachable = False
         self._fetched = False
         self._latest: str | None = None
+        self.received = 0
+        """The last seq received, handed out or not; 0 before anything was."""
         self._queue: deque[tuple[Output, int]] = deque()
         self._queued = 0
         self._paused = False
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
+        """What ends the reading, once what was received is handed out."""
         self._over = False
         self._arrival = asyncio.Event()
         self._cancels: dict[str, asyncio.Future[str | None]] = {}
@@ -226,8 +243,8 @@ class Consumption:
                     if self._paused and self._queued < LOW:
                         self._paused = False
                         self._dispatch("resume", _READER)
-                if self._error is not None:
-                    raise self._error
+                if self.error is not None:
+                    raise self.error
                 if self._over:
                     return
                 self._arrival.clear()
@@ -313,6 +330,10 @@ class Consumption:
         finally:
             self._busy = False
         self._arm()
+        if self._told != self.status:
+            self._told = self.status
+            if self._on_status is not None:
+                self._on_status(self._told)
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -328,7 +349,7 @@ class Consumption:
             case Tell(_, output):
                 self._receive(output)
             case Fail(id, error) if id == _READER:
-                self._error = error
+                self.error = error
                 self._arrival.set()
             case Fail(id, error):
                 self._cancels[id].set_exception(error)
@@ -352,6 +373,7 @@ class Consumption:
         self._queued += size
         if isinstance(output, Delivered):
             self._latest = output.piece.run
+            self.received = output.piece.next - 1
             reason = (output.piece.end or {}).get("reason")
         else:
             reason = output.reason
@@ -372,7 +394,7 @@ class Consumption:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._error = error
+            self.error = error
             self._arrival.set()
 
     # ---- sockets and tokens ----------------------------------------------------------

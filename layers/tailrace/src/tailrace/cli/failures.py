@@ -1,0 +1,106 @@
+"""What a failure means to whoever typed a command: one line, a hint, an exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+)
+
+from ..deployment import NoStack
+from ..errors import TailraceError
+
+WRONG = 2
+NOT_ALLOWED = 3
+ENDED = 4
+BUSY = 5
+UNAVAILABLE = 6
+INTERRUPTED = 130
+
+_CODES = {
+    "invalid": WRONG,
+    "too_large": WRONG,
+    "too_many": WRONG,
+    "unauthorized": NOT_ALLOWED,
+    "forbidden": NOT_ALLOWED,
+    "refused": NOT_ALLOWED,
+    "cancelled": ENDED,
+    "superseded": ENDED,
+    "fenced": ENDED,
+    "ended": ENDED,
+    "busy": BUSY,
+    "unavailable": UNAVAILABLE,
+    "unknown_connection": UNAVAILABLE,
+}
+_HINTS = {
+    "busy": "wait until it ends, cancel it (`tailrace cancel`), or supersede it",
+    "cancelled": "somebody pressed stop; publish again for a new run",
+    "superseded": "a later run has taken its place (`tailrace status`)",
+    "fenced": "another process has taken the run over",
+    "unauthorized": "mint a fresh token: `tailrace token`",
+    "forbidden": "mint a token that grants this stream: `tailrace token --read`",
+    "refused": "is the socket's URL right, and the token of this stack?",
+    "unavailable": "is the network up, and AWS_ENDPOINT_URL right if it is set?",
+}
+_AWS_HINTS = {
+    "AccessDenied": "attach one of the stack's policies to this role or user",
+    "AccessDeniedException": "attach one of the stack's policies to this role or user",
+    "ResourceNotFoundException": "is this the stack's region and account?",
+    "ExpiredToken": "log in again",
+    "ExpiredTokenException": "log in again",
+    "InvalidClientTokenId": "are these credentials for this account, and current?",
+    "UnrecognizedClientException": "are these credentials current?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    code: int
+    line: str
+    hint: str | None = None
+
+
+def explain(error: BaseException) -> Failure | None:
+    """Return what is to be said of an error; None for one that nobody foresaw."""
+    if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
+        return Failure(INTERRUPTED, "interrupted")
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        hint = None if context is None else f"{context.command_path} --help"
+        return Failure(WRONG, _line(error.format_message()), hint)
+    if isinstance(error, NoStack):
+        hint = "name it by --stack or TAILRACE_STACK"
+        return Failure(NOT_ALLOWED, _line(error.message), hint)
+    if isinstance(error, TailraceError):
+        return Failure(
+            _CODES.get(error.code, 1), _line(error.message), _HINTS.get(error.code)
+        )
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        hint = "log in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
+        return Failure(NOT_ALLOWED, "no AWS credentials were found", hint)
+    if isinstance(error, NoRegionError):
+        return Failure(NOT_ALLOWED, "no AWS region is set", "set AWS_REGION")
+    if isinstance(error, ProfileNotFound | TokenRetrievalError):
+        return Failure(NOT_ALLOWED, _line(str(error)), "is AWS_PROFILE right?")
+    if isinstance(error, ClientError):
+        about = error.response.get("Error", {})
+        code = str(about.get("Code", ""))
+        line = f"AWS refused {error.operation_name}: {about.get('Message') or code}"
+        return Failure(NOT_ALLOWED, _line(line), _AWS_HINTS.get(code))
+    if isinstance(error, BotoCoreError):
+        return Failure(UNAVAILABLE, _line(str(error)))
+    if isinstance(error, OSError):
+        return Failure(WRONG, _line(f"{error.filename or ''} {error.strerror}".strip()))
+    return None
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

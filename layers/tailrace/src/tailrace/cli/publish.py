@@ -1,0 +1,80 @@
+"""`tailrace publish`: lines become chunks."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.status import Status
+
+from ..errors import Invalid
+from ..producer.sync import Producer
+from ..transports import Transport
+
+# The progress is for people: a few times a second is enough.
+_SHOW_SECONDS = 0.1
+
+
+def publish(
+    transport: Transport,
+    *,
+    stream: str,
+    file: TextIO,
+    as_json: bool,
+    rate: float | None,
+    **options: Any,
+) -> int:
+    """Publish a file as one run; return the exit code."""
+    console = Console(stderr=True, highlight=False)
+    name = str(getattr(file, "name", ""))
+    as_json = as_json or name.endswith((".jsonl", ".ndjson"))
+    chunks = _values(file) if as_json else iter(file)
+    producer = Producer(stream, transport=transport, **options)
+    # A spinner and somebody who types would write into the same line.
+    quiet = console.status("") if not file.isatty() else contextlib.nullcontext()
+    with producer, quiet as status:
+        shown_at = 0.0
+        first = producer.already
+        if first:
+            console.print(f"[dim]{first} lines are in: going on behind them[/dim]")
+        for chunk in _paced(itertools.islice(chunks, first, None), rate):
+            producer.write(chunk)
+            now = time.monotonic()
+            if status is not None and now - shown_at >= _SHOW_SECONDS:
+                shown_at = now
+                _show(status, producer)
+    written = producer.already - first
+    console.print(
+        f"[green]completed[/green] {producer.run} "
+        f"[dim]({written} chunks, up to seq {producer.seq})[/dim]"
+    )
+    return 0
+
+
+def _values(file: TextIO) -> Iterator[Any]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise Invalid(f"line {number}: not JSON ({error})") from None
+
+
+def _paced(chunks: Iterator[Any], rate: float | None) -> Iterator[Any]:
+    begun = time.monotonic()
+    for number, chunk in enumerate(chunks):
+        if rate is not None:
+            time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+        yield chunk
+
+
+def _show(status: Status, producer: Producer) -> None:
+    status.update(
+        f"{producer.stream} [dim]{producer.run}[/dim] {producer.already} chunks"
+    )
