@@ -22,7 +22,7 @@ export { TABLE } from "./links.js";
  * @typedef {import("./types.js").Failure} Failure
  *
  * @typedef {{now: number, random?: number} & (
- *   {type: "watch", id: string, stream: string, after?: import("./types.js").Cursor | null, run?: string | null, follow?: boolean}
+ *   {type: "watch", id: string, stream: string, after?: import("./types.js").Cursor | null, run?: string | null, follow?: boolean, compact?: import("./types.js").Compact}
  *   | {type: "unwatch" | "pause" | "resume", id: string}
  *   | {type: "cancel", id: string, stream: string, run: string}
  *   | {type: "token", token: string, exp?: number | null}
