@@ -100,6 +100,20 @@ format: setup ## Rewrite the Python files in the one format
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
+# Worlds, steps in each before its faults stop, and the time that it may take.
+SEEDS ?= 20000
+STEPS ?= 600
+SECONDS ?= 3600
+
+.PHONY: simulate
+simulate: $(ENVIRONMENT) ## Try thousands of seeded worlds of faults (SEEDS, FIRST, STEPS, SECONDS)
+	$(BIN)/python -m tests.simulation --first $(or $(FIRST),0) \
+		--seeds $(SEEDS) --steps $(STEPS) --seconds $(SECONDS) $(ARGS)
+
+.PHONY: mutants
+mutants: $(ENVIRONMENT) ## Plant known bugs, and see the simulator find each
+	$(BIN)/python -m tests.simulation.mutants
+
 .PHONY: bench
 bench: setup ## Measure latency, throughput and replay on the local AWS
 	$(NO_ACCOUNT) $(BIN)/python -m bench

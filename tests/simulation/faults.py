@@ -64,5 +64,8 @@ class Faults:
         return True
 
     def has(self, kind: str) -> bool:
-        """Whether this world knows the kind at all."""
-        return self.on and kind in self.rates
+        """Whether this world knows the kind at all, and now."""
+        there = self.on and kind in self.rates
+        if there:
+            self.hits[kind] = self.hits.get(kind, 0) + 1
+        return there

@@ -143,6 +143,8 @@ def chunks_are_in_once_and_in_order(
         assert value == content(label, int(number)), "a chunk is not what was written"
         if record.shared:
             seen = world.book.calls.setdefault(record.writer, {}).setdefault(label, [])
+            if seen and not any(is_kept(world, record.stream, seq) for seq in seen):
+                seen.clear()  # a key is honoured for as long as its records are kept
             assert int(number) == len(seen), f"{value[:40]} behind {len(seen)} chunks"
             seen.append(record.seq)
         else:
@@ -391,7 +393,8 @@ def what_the_feed_brings_is_pushed_or_comes_again(
             f"{record.stream} is not reported from its first record on"
         )
         for row in fanning.rows[record.stream]:
-            if world.row(record.stream, row.connection) is None:
+            over = row.exp * 1000 < world.kernel.now + SKEW
+            if over or world.row(record.stream, row.connection) is None:
                 continue
             pushed = fanning.done.get(row.connection, [])
             reached = any(
@@ -505,6 +508,16 @@ def the_feed_is_done(world: World) -> None:
     assert world.feed.drained, "a shard of the feed is blocked"
 
 
+def is_kept(world: World, stream: str, seq: int) -> bool:
+    """Whether the record at a key can still be read."""
+    record = world.log.last(stream, seq)
+    return (
+        record is not None
+        and record.last >= seq
+        and not record.expired(world.kernel.now + SKEW)
+    )
+
+
 def is_whole(world: World, tail: Record) -> bool:
     """Whether the tail's run is all there: TTL deletes in any order."""
     due = tail.base
@@ -523,6 +536,7 @@ def remember(world: World, record: Record, values: list[Any]) -> None:
     run = (record.stream, record.run)
     if record.kind == "open":
         values = [("open",)]
+        book.runs[run] = []  # all that it was before has expired
     elif record.kind == "claim":
         values = [("claim", record.epoch)]
     elif record.kind == "end":

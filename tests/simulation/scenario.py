@@ -12,7 +12,7 @@ from .producers import Backend, Job, OneCall
 from .world import RETENTION, Violation, World
 
 ACTORS = ("jobs", "calls", "tabs", "backend", "intruder", "users", "eras")
-REST = 900_000
+REST = 1_200_000
 MAX_REST_STEPS = 60_000
 
 
@@ -151,7 +151,7 @@ class Scenario:
             self._job(90 + number)
 
         def expire() -> None:
-            if "ttl" in self.world.faults.rates:
+            if self.world.faults.has("ttl"):
                 self.world.expire(self.streams)
 
         self.kernel.after(at, pass_by)

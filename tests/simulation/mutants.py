@@ -1,0 +1,556 @@
+"""Does the simulator bite? Known bugs, planted one at a time: `make mutants`.
+
+Each is a text that stands once in a file, and what a mistake would make of it. The
+package and the tests are copied, the copy is changed, and the simulation must fail
+within 2,000 seeds.
+
+    python -m tests.simulation.mutants [NAME …]
+"""
+
+# ruff: noqa: E501, RUF005, T201
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "layers/tailrace/src/tailrace"
+WORLD = "tests/simulation"
+SEEDS, STEPS = 2_000, 600
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`rule`: the rule of DESIGN §2 (`log N`) or §3 (`delivery N`) that it breaks."""
+
+    name: str
+    rule: str
+    file: str
+    was: str
+    becomes: str
+
+
+def _in(file: str, name: str, rule: str, was: str, becomes: str) -> Mutant:
+    return Mutant(name, rule, f"{PACKAGE}/{file}", was, becomes)
+
+
+MUTANTS = (
+    # ---- the put ----------------------------------------------------------------------
+    _in(
+        "adapters/memory.py",
+        "a put has no condition",
+        "log 0",
+        "            if winner is None:\n                records[record.seq] = record",
+        "            winner = None\n            if True:\n"
+        "                records[record.seq] = record",
+    ),
+    _in(
+        "producer/core.py",
+        "an unresolved append is given up for the next one",
+        "log 1",
+        "        elif now < give_up_at:\n            self._retry_at",
+        "        elif isinstance(self._call, Append):\n"
+        "            self._call = None\n"
+        "        elif now < give_up_at:\n            self._retry_at",
+    ),
+    _in(
+        "rules.py",
+        "own record is success, whatever it holds",
+        "log 2",
+        "    if winner.kind == put.kind and winner.chunks == put.chunks:",
+        "    if True:",
+    ),
+    _in(
+        "rules.py",
+        "another writer's record is success",
+        "log 2",
+        "    if winner.run != put.run or winner.writer != put.writer:",
+        "    if winner.run != put.run:",
+    ),
+    _in(
+        "rules.py",
+        "a cancel is told as a fence",
+        "log 2",
+        '    if record.kind == "end":\n        if record.reason == CANCELLED:',
+        '    if record.kind == "end" and record.reason != CANCELLED:\n'
+        "        if record.reason == CANCELLED:",
+    ),
+    _in(
+        "rules.py",
+        "every later record is told as a cancel",
+        "log 2",
+        "    if record.run > run:\n        return Superseded(",
+        '    if record.run > run:\n        return Cancelled("x", run=run)\n'
+        "    if record.run > run:\n        return Superseded(",
+    ),
+    _in(
+        "rules.py",
+        "an earlier run may be opened",
+        "log 3",
+        "    if tail is None or run > tail.run:\n        return None\n"
+        "    if run < tail.run:\n        raise",
+        "    if tail is None or run != tail.run:\n        return None\n"
+        "    if run < tail.run:\n        raise",
+    ),
+    _in(
+        "rules.py",
+        "a run that has ended is opened again",
+        "log 3",
+        "    if not tail.active:\n        raise refusal(run, tail)\n"
+        "    if tail.writer != writer:\n        raise Busy(",
+        "    if not tail.active:\n        return None\n"
+        "    if tail.writer != writer:\n        raise Busy(",
+    ),
+    _in(
+        "log.py",
+        "open does not check the lease",
+        "log 3",
+        "            look = self.look(stream)\n            tail, now",
+        "            tail = self.store.last(stream)\n"
+        "            look = Look(tail, bool(tail and tail.active), tail.at if tail else 0)\n"
+        "            tail, now",
+    ),
+    _in(
+        "rules.py",
+        "a claim does not count",
+        "log 4",
+        '"claim", stamp, epoch=tail.epoch + 1)',
+        '"claim", stamp, epoch=tail.epoch)',
+    ),
+    _in(
+        "log.py",
+        "a claim does not wait for the lease",
+        "log 4",
+        "                if until > now and not (row and row.handed_over):",
+        "                if until > now + 10**9 and not (row and row.handed_over):",
+    ),
+    _in(
+        "log.py",
+        "a claim forgets the lease row",
+        "log 4",
+        "                until = rules.alive_until(tail, row.until if row else None)\n"
+        "                if until > now and not (row",
+        "                until = rules.alive_until(tail, None)\n"
+        "                if until > now and not (row",
+    ),
+    _in(
+        "records.py",
+        "what is in is counted one short",
+        "log 4",
+        "        return self.index + (self.count if",
+        "        return self.index + (self.count - 1 if",
+    ),
+    _in(
+        "log.py",
+        "a cancel hits whatever is active",
+        "log 5",
+        "            if tail is not None and tail.run == run:\n                if gone:",
+        "            if tail is not None and tail.active:\n                run = tail.run\n"
+        "            if tail is not None and tail.run == run:\n                if gone:",
+    ),
+    _in(
+        "log.py",
+        "a cancel ends what has ended",
+        "log 5",
+        "                if not tail.active:\n                    return tail\n"
+        "                stamp = self._stamp(canceller",
+        "                stamp = self._stamp(canceller",
+    ),
+    _in(
+        "log.py",
+        "a cancel that met somebody says it is done",
+        "log 5",
+        "                self._on_conflict(winner.kind)\n                # A race lost",
+        "                return record\n                # A race lost",
+    ),
+    _in(
+        "log.py",
+        "the lease row does not keep alive",
+        "log 6",
+        "            until = rules.alive_until(tail, lease.until if lease else None)",
+        "            until = rules.alive_until(tail, None)",
+    ),
+    _in(
+        "log.py",
+        "who looks never ends a run",
+        "log 6",
+        "            if until > now:\n                return Look(tail, active=True, "
+        "until=until)\n            lease =",
+        "            if until > 0:\n                return Look(tail, active=True, "
+        "until=until)\n            lease =",
+    ),
+    _in(
+        "log.py",
+        "a silent run is renewed without a look at its tail",
+        "log 6",
+        "        tail = self._owned_tail(stream, run, writer)\n        seconds =",
+        "        tail = self.store.last(stream)\n        assert tail\n        seconds =",
+    ),
+    _in(
+        "log.py",
+        "a lease is a tenth as long",
+        "log 6",
+        "        row = Lease(self.clock() + seconds * 1000, handed_over)",
+        "        row = Lease(self.clock() + seconds * 100, handed_over)",
+    ),
+    _in(
+        "rules.py",
+        "times of leases are taken for seconds",
+        "log 6",
+        "    return max(tail.at + tail.lease * 1000, renewed_until or 0)",
+        "    return max(tail.at + tail.lease * 100, renewed_until or 0)",
+    ),
+    _in(
+        "rules.py",
+        "a stream begins anew behind what expired",
+        "log 7",
+        "    seq = tail.next if tail else 1\n",
+        "    seq = tail.next if tail and not tail.expired(stamp.at) else 1\n",
+    ),
+    _in(
+        "rules.py",
+        "a claim may follow what expired",
+        "log 7",
+        "    if tail is None or tail.expired(now):\n"
+        '        raise StreamEnded("the run is not in the log", run=run, '
+        'reason="expired")\n    if tail.run != run or (not',
+        "    if tail is None:\n"
+        '        raise StreamEnded("the run is not in the log", run=run, '
+        'reason="expired")\n    if tail.run != run or (not',
+    ),
+    _in(
+        "log.py",
+        "a writer trusts what it knows for ever",
+        "log 7",
+        "            and self.clock() - known.at < self.retention * 500\n",
+        "",
+    ),
+    _in(
+        "log.py",
+        "a caller's seq is not checked",
+        "log 8",
+        "            and known.next == seq\n",
+        "            and True\n",
+    ),
+    _in(
+        "onecall.py",
+        "a key is forgotten",
+        "log 9",
+        '            self._writer = "call:" + hashlib.sha256(key.encode()).hexdigest()'
+        "[:40]",
+        '            self._writer = "call:" + log.new_writer()',
+    ),
+    _in(
+        "onecall.py",
+        "one call writes into a producer's run",
+        "log 9",
+        "        if not tail.shared:\n            raise Busy(",
+        "        if False:\n            raise Busy(",
+    ),
+    _in(
+        "onecall.py",
+        "a repeated call looks behind the tail only",
+        "log 9",
+        "            for record in self._log.store.range(self._stream, self._start):",
+        "            for record in self._log.store.range(self._stream, look.tail.next):",
+    ),
+    # ---- delivery ---------------------------------------------------------------------
+    _in(
+        "session.py",
+        "a cancel is shown before it is in the log",
+        "delivery 1",
+        "        record = self._log.cancel(frame.stream, frame.run)\n",
+        '        self._answer(connection.id, type="cancelled", stream=frame.stream, '
+        'run=frame.run, reason="cancelled", n=frame.n)\n'
+        "        record = self._log.cancel(frame.stream, frame.run)\n",
+    ),
+    Mutant(
+        "the feed runs before the put",
+        "delivery 1",
+        f"{WORLD}/world.py",
+        "        winner = self.log.put(record)\n        if winner is None:\n",
+        "        winner = self.log.put(record)\n        if winner is not record:\n",
+    ),
+    Mutant(
+        "the query for subscriptions is not consistent",
+        "delivery 2",
+        f"{WORLD}/world.py",
+        "        return self.state.subscribers(stream)\n",
+        "        late = self.kernel.now - 500\n"
+        "        return [\n"
+        "            one\n"
+        "            for one in self.state.subscribers(stream)\n"
+        "            if self.book.rows[stream, one.connection] < late\n"
+        "        ]\n",
+    ),
+    _in(
+        "fanout.py",
+        "exp is not checked",
+        "delivery 2",
+        "                if subscription.exp * 1000 > now:",
+        "                if subscription.exp > 0:",
+    ),
+    _in(
+        "fanout.py",
+        "a throttled push fails the batch",
+        "delivery 2",
+        '            self._count("PushesThrottled", 1)\n',
+        '            self._count("PushesThrottled", 1)\n'
+        '            raise RuntimeError("429")\n',
+    ),
+    _in(
+        "fanout.py",
+        "a client that was throttled fails its stream",
+        "delivery 2",
+        "        return [number for stream, number in first.items() if stream not in "
+        "subscribers]",
+        "        return [number for stream, number in first.items() if not "
+        "subscribers.get(stream, [0])]",
+    ),
+    _in(
+        "fanout.py",
+        "a stream is reported from its last record on",
+        "delivery 2",
+        "            first.setdefault(record.stream, change.sequence_number)",
+        "            first[record.stream] = change.sequence_number",
+    ),
+    _in(
+        "fanout.py",
+        "what failed is not reported",
+        "delivery 2",
+        "        return [number for stream, number in first.items() if stream not in "
+        "subscribers]",
+        "        return []",
+    ),
+    _in(
+        "fanout.py",
+        "a failed push is overtaken by the next slice",
+        "delivery 2",
+        "        while outcome is Push.DONE and pushed < len(frames):",
+        "        while outcome is not Push.GONE and pushed < len(frames):",
+    ),
+    _in(
+        "fanout.py",
+        "two pushes to one connection at a time",
+        "delivery 2",
+        "        self._run_all([partial(self._drain, one, deadline) for one in "
+        "queues.values()])",
+        "        self._run_all([partial(self._drain, [part], deadline) for one in "
+        "queues.values() for part in one])",
+    ),
+    _in(
+        "fanout.py",
+        "the records of a batch are not in order",
+        "delivery 2",
+        "            ordered = [by_seq[seq] for seq in sorted(by_seq)]",
+        "            ordered = [by_seq[seq] for seq in sorted(by_seq, reverse=True)]",
+    ),
+    _in(
+        "adapters/memory.py",
+        "a 410 drops whatever row is there",
+        "delivery 2",
+        "            if there is not None and there.n == subscription.n:",
+        "            if there is not None:",
+    ),
+    _in(
+        "slices.py",
+        "slices are merged across a gap",
+        "delivery 2",
+        "            and record.seq == self.next\n",
+        "            and record.seq >= self.next\n",
+    ),
+    _in(
+        "slices.py",
+        "slices are merged beyond a frame",
+        "delivery 2",
+        "            and self.size + need <= MAX_FRAME_BYTES\n",
+        "",
+    ),
+    _in(
+        "fanout.py",
+        "a poisoned record fails the batch",
+        "delivery 2",
+        "            except Invalid:\n                record = None",
+        "            except ZeroDivisionError:\n                record = None",
+    ),
+    _in(
+        "session.py",
+        "the log is read before the row is put",
+        "delivery 3",
+        "        self._put_subscription(connection.id, stream, n, "
+        "connection.rights.exp)\n"
+        "        replay = Replay(self._log, stream, position, compact)\n",
+        "        replay = Replay(self._log, stream, position, compact)\n"
+        "        self._put_subscription(connection.id, stream, n, "
+        "connection.rights.exp)\n",
+    ),
+    _in(
+        "session.py",
+        "an answer goes on behind a failed push",
+        "delivery 3",
+        "                if pushed is not Push.DONE:",
+        "                if pushed is Push.GONE:",
+    ),
+    _in(
+        "replay.py",
+        "a record that straddles the cursor is served from its head's seq",
+        "delivery 3",
+        "                record = record.behind(after)\n",
+        "                expected = record.seq\n",
+    ),
+    _in(
+        "replay.py",
+        "a cursor of another run gets the current run",
+        "delivery 3",
+        "            and held.run == run\n",
+        "            and held.run == run == tail.run\n",
+    ),
+    _in(
+        "replay.py",
+        "an answer says that it is whole when it is not",
+        "delivery 3",
+        '        """Yield the slices from `start` to the tail that was found, in order."""'
+        "\n",
+        '        """Yield them."""\n        self.start = min(self.start + 1, self.tail)\n',
+    ),
+    _in(
+        "session.py",
+        "sync does not put the rows again",
+        "delivery 4",
+        "        # The row before the read, so that what is appended between is pushed.\n"
+        "        self._put_subscription(connection.id, stream, n, "
+        "connection.rights.exp)\n",
+        "        if stream not in connection.streams or answer.chunks < 0:\n"
+        "            pass\n",
+    ),
+    _in(
+        "session.py",
+        "sync replays nothing",
+        "delivery 4",
+        "        if not answer.stopped:\n            for piece in replay.slices():",
+        "        if False:\n            for piece in replay.slices():",
+    ),
+    _in(
+        "adapters/memory.py",
+        "an older unsubscribe removes a newer row",
+        "delivery 5",
+        "            if there is not None and there.n <= n:",
+        "            if there is not None:",
+    ),
+    Mutant(
+        "the consumer does not drop what it has",
+        "delivery 5",
+        f"{WORLD}/consumers.py",
+        "            first = reader.cursor[1] + 1\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "the consumer takes a later run over a gap",
+        "delivery 5",
+        f"{WORLD}/consumers.py",
+        'return "take" if "open" in slice and seq == at + 1 else "hold"',
+        'return "take" if "open" in slice and seq > at else "hold"',
+    ),
+    Mutant(
+        "the consumer takes what is ahead",
+        "delivery 5",
+        f"{WORLD}/consumers.py",
+        '            if seq > at + 1:\n                return "hold"\n',
+        "",
+    ),
+    # ---- rights -----------------------------------------------------------------------
+    _in(
+        "session.py",
+        "grants are not checked at subscribe",
+        "rights",
+        "        if not tokens.granted(connection.rights.read, stream):",
+        "        if not connection.rights.sub:",
+    ),
+    _in(
+        "session.py",
+        "an expired connection is still served",
+        "rights",
+        "        if connection.rights.exp <= self._now():\n"
+        '            raise Unauthorized("token: expired")\n',
+        "",
+    ),
+    _in(
+        "frames.py",
+        "a frame that nests too deep is an error of the function",
+        "rights",
+        "    except (ValueError, RecursionError):\n"
+        '        raise Invalid("frame: not JSON") from None\n',
+        "    except ZeroDivisionError:\n"
+        '        raise Invalid("frame: not JSON") from None\n',
+    ),
+    _in(
+        "session.py",
+        "frames are logged",
+        "rights",
+        "            self._handle(connection, frames.decode(body))\n",
+        "            import logging\n\n"
+        '            logging.warning("frame: %s", body)\n'
+        "            self._handle(connection, frames.decode(body))\n",
+    ),
+)
+
+
+def plant(mutant: Mutant, root: Path) -> None:
+    """Change a copy of the repository."""
+    file = root / mutant.file
+    source = file.read_text()
+    if source.count(mutant.was) != 1:
+        raise LookupError(f"{mutant.name}: {mutant.file} has its text not just once")
+    file.write_text(source.replace(mutant.was, mutant.becomes))
+
+
+def hunt(mutant: Mutant | None, seeds: int = SEEDS) -> str | None:
+    """Simulate a copy with the mutant; return what was found, if anything was."""
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        ignore = shutil.ignore_patterns("__pycache__")
+        for part in (PACKAGE, WORLD):
+            shutil.copytree(ROOT / part, root / part, ignore=ignore)
+        if mutant is not None:
+            plant(mutant, root)
+        source = str(root / PACKAGE.rpartition("/")[0])
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--quick"]
+            + [f"--seeds={seeds}", f"--steps={STEPS}"],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": f"{source}:{root}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    found = re.search(r"seed \d+ fails: .*", done.stdout)
+    if done.returncode and not found:
+        raise RuntimeError(done.stdout + done.stderr)
+    return found[0] if found else None
+
+
+def main(names: list[str]) -> int:
+    chosen = [one for one in MUTANTS if not names or one.name in names]
+    survivors = []
+    for number, mutant in enumerate(chosen, 1):
+        began = time.monotonic()
+        found = hunt(mutant)
+        spent = time.monotonic() - began
+        print(f"{number:>3} {mutant.rule:<11} {mutant.name}: ", end="")
+        print(f"{found[:110] if found else 'SURVIVES'} ({spent:.0f} s)", flush=True)
+        if found is None:
+            survivors.append(mutant.name)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
