@@ -12,7 +12,7 @@ import jwt
 import pytest
 from moto import mock_aws
 
-from tailrace import deployment, mint_token, tokens
+from tailrace import deployment, ids, mint_token, new_run, tokens
 from tailrace.errors import Invalid
 
 RING = {"current": "k1", "k1": "1" * 32, "k2": "2" * 32}
@@ -69,6 +69,12 @@ def test_the_ring_is_read_from_its_secret_once(secrets: Any) -> None:
     secrets.delete_secret(SecretId="ring", ForceDeleteWithoutRecovery=True)
     token = mint_token("u", environ=environ)
     assert tokens.verify(token, RING, int(time.time())).sub == "u"
+
+
+def test_a_run_id_is_of_now() -> None:
+    run = ids.check_run(new_run())
+    assert abs(ids.run_time(run) - time.time() * 1000) < 60_000
+    assert new_run() != run
 
 
 def test_a_ring_that_is_nowhere_is_asked_for() -> None:

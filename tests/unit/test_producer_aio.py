@@ -216,7 +216,8 @@ async def test_a_producer_is_used_open_and_opened_once(
     for use in (stream.write("a"), stream.flush(), stream.end(), stream.watchers()):
         with pytest.raises(Invalid, match="not open"):
             await use
-    async with stream:
+    async with await stream.open() as opened:
+        assert opened is stream
         with pytest.raises(Invalid, match="once"):
             await stream.open()
 

@@ -254,8 +254,10 @@ def test_a_producer_is_used_open_and_opened_once(
     ):
         with pytest.raises(Invalid, match="not open"):
             use()
-    with stream, pytest.raises(Invalid, match="once"):
-        stream.open()
+    with stream.open() as opened:
+        assert opened is stream
+        with pytest.raises(Invalid, match="once"):
+            stream.open()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .errors import Unauthorized as Unauthorized
     from .errors import Unavailable as Unavailable
     from .minting import mint_token as mint_token
+    from .minting import new_run as new_run
     from .producer.aio import AsyncProducer as AsyncProducer
     from .producer.base import HandOver as HandOver
     from .producer.base import PublicError as PublicError
@@ -44,7 +45,7 @@ _HOME = {
     "producer.base": ("HandOver", "PublicError"),
     "producer.sync": ("Producer",),
     "deployment": ("find_transport",),
-    "minting": ("mint_token",),
+    "minting": ("mint_token", "new_run"),
     "errors": (
         "Busy",
         "Cancelled",

@@ -50,11 +50,14 @@ class AsyncProducer(Base):
     # ---- opening and leaving ---------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        return await self.open()
+        return self if self._pump is not None else await self.open()
 
     async def open(self) -> Self:
-        """Open the run, or take it over; raises what stands in the way. Only for those
-        who cannot use `async with`, and who call `end` whatever happens."""
+        """Open the run, or take it over; raises what stands in the way.
+
+        `async with` does it, too. This is for those who need `run` before they hand the
+        producer to whoever enters the block.
+        """
         if self._pump is not None:
             raise Invalid("a producer can be opened once only")
         find = functools.partial(find_transport, self._transport, stack=self._stack)

@@ -48,11 +48,14 @@ class Producer(Base):
     # ---- opening and leaving ---------------------------------------------------------
 
     def __enter__(self) -> Self:
-        return self.open()
+        return self if self._pump is not None else self.open()
 
     def open(self) -> Self:
-        """Open the run, or take it over; raises what stands in the way. Only for those
-        who cannot use `with`, and who call `end` whatever happens."""
+        """Open the run, or take it over; raises what stands in the way.
+
+        `with` does it, too. This is for those who need `run` before they hand the
+        producer to whoever enters the block.
+        """
         if self._pump is not None:
             raise Invalid("a producer can be opened once only")
         transport = find_transport(self._transport, stack=self._stack)
