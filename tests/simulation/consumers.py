@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .gateway import Connection
 
 if TYPE_CHECKING:
+    from .clients import PackageTab
     from .world import World
 
 Cursor = tuple[str | None, int]
@@ -78,7 +79,7 @@ class Tab:
         world.book.tabs.append(self)
 
     @staticmethod
-    def of(world: World) -> list[Tab]:
+    def of(world: World) -> list[Tab | PackageTab]:
         return [tab for tab in world.book.tabs if not tab.gone]
 
     # ---- what its user does ----------------------------------------------------------

@@ -112,6 +112,8 @@ class Job:
         self.on_active: OnActive = dice.choice(["supersede", "supersede", "fail"])
         self.by_lambda = dice.random() < 0.4
         self.run: str | None = None
+        # All attempts write under one name: a mistake that must not cost a chunk.
+        self.namesakes = dice.random() < 0.1
         if self.named:
             # Minted by the backend that queued it, whose clock may be wrong.
             skew = dice.randrange(-90_000, 90_000) if world.faults.has("skew") else 0
@@ -138,7 +140,7 @@ class Attempt:
     def __init__(self, job: Job, number: int, seq: int | None = None) -> None:
         world, dice = job.world, job.dice
         self.job = job
-        self.name = f"{job.name}-{number}"
+        self.name = job.name if job.namesakes else f"{job.name}-{number}"
         resume: Any = None
         if job.run is not None and number:
             resume = "restart" if job.restarts else "continue"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from . import invariants
+from .clients import PackageTab
 from .consumers import Tab
 from .intruder import Intruder
 from .producers import Backend, Job, OneCall
@@ -34,7 +35,7 @@ class Scenario:
         dice = self.dice = self.kernel.dice("scenario")
         self.streams = [f"s{number + 1}" for number in range(dice.choice([1, 1, 2, 3]))]
         self.jobs: list[Job] = []
-        self.tabs: list[Tab] = []
+        self.tabs: list[Tab | PackageTab] = []
         self._people("jobs", dice.choice([1, 2, 3, 5]), self._job)
         self._people("calls", dice.choice([0, 0, 1, 3]), self._call)
         self._people("tabs", dice.choice([1, 2, 3]), self._tab)
@@ -88,7 +89,10 @@ class Scenario:
 
     def _tab(self, number: int) -> None:
         dice = self.kernel.dice(f"tab{number}/place")
-        tab = Tab(self.world, f"tab{number}", self.streams)
+        kind: type[Tab] | type[PackageTab] = Tab
+        if dice.random() < 0.5:
+            kind = PackageTab
+        tab = kind(self.world, f"tab{number}", self.streams)
         self.tabs.append(tab)
         at = dice.choice([0, 50, 1_000, 10_000])
         self.kernel.after(at, tab.start)

@@ -1,0 +1,214 @@
+"""The Python client's machine, driven as its edge drives it, by the world's time."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from tailrace.consumer import wire
+from tailrace.consumer.asks import (
+    Close,
+    Command,
+    Connect,
+    Fail,
+    FetchToken,
+    Probe,
+    Send,
+    Tell,
+)
+from tailrace.consumer.cursor import Concluded, Cursor, Delivered
+from tailrace.consumer.machine import Machine
+
+from .consumers import Reader
+from .gateway import Connection
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class _Socket:
+    """One WebSocket of the machine, in the making or open."""
+
+    def __init__(self, tab: PackageTab, number: int) -> None:
+        self.tab, self.number, self.name = tab, number, tab.name
+        self.machine = tab.machine
+
+    def opened(self, connection: Connection) -> None:
+        if self.machine is self.tab.machine:
+            self.tab.sockets[self.number] = connection
+            self.tab.tell("opened", self.number)
+
+    def received(self, connection: Connection, frame: dict[str, Any]) -> None:
+        decoded = wire.decode(json.dumps(frame))
+        if self.machine is self.tab.machine and decoded is not None:
+            self.tab.tell("frame", self.number, decoded)
+
+    def closed(self, connection: Connection) -> None:
+        if self.machine is self.tab.machine:
+            self.tab.sockets.pop(self.number, None)
+            self.tab.tell("lost", self.number)
+
+
+class PackageTab:
+    """A program that watches with the package's client. For the rest as `Tab`."""
+
+    def __init__(self, world: World, name: str, streams: list[str]) -> None:
+        self.world, self.name, self.streams = world, name, streams
+        self.dice = world.kernel.dice(name)
+        self.readers: dict[str, Reader] = {}
+        self.machine = Machine()
+        self.sockets: dict[int, Connection] = {}
+        self.gone = False
+        self.asleep_until = 0
+        self.token_life = self.dice.choice([40, 300, 900])
+        self._timer = math.inf
+        self._superseded: dict[str, str] = {}
+        world.book.tabs.append(self)
+
+    # ---- what its user does ----------------------------------------------------------
+
+    @property
+    def connection(self) -> Connection | None:
+        return next(iter(self.sockets.values()), None)
+
+    def start(self) -> None: ...
+
+    def watch(self, stream: str, after: Cursor | None = None) -> None:
+        if stream in self.readers or self.gone:
+            return
+        reader = self.readers[stream] = Reader(stream, f"{self.name}/{stream}")
+        if after is not None:
+            reader.begins_at = after.seq + 1
+            reader.cursor = (after.run, after.seq)
+        self.tell("watch", stream, stream, after=after, follow=True)
+
+    def unwatch(self, stream: str) -> None:
+        if self.readers.pop(stream, None) is not None:
+            self.tell("unwatch", stream)
+
+    def reload(self) -> None:
+        kept = {stream: self.readers[stream].cursor for stream in self.readers}
+        shown = {stream: self.readers[stream].shown for stream in self.readers}
+        keeps = self.dice.random() < 0.5
+        for connection in self.sockets.values():
+            connection.done = True
+            self.world.api.close(connection)
+        self.machine, self.readers, self.sockets = Machine(), {}, {}
+        self._superseded.clear()
+        self._timer = math.inf
+        for stream, cursor in kept.items():
+            after = None
+            if keeps and cursor is not None and cursor[0] is not None:
+                after = Cursor(*cursor, ended=shown[stream] is None)
+            self.watch(stream, after)
+            self.readers[stream].shown = shown[stream] if after else None
+
+    def sleep(self, ms: int) -> None:
+        for connection in self.sockets.values():
+            self.world.api.cut(connection, half=True)
+
+    def cancel(self) -> None:
+        for stream, reader in self.readers.items():
+            run = reader.shown
+            if run is not None:
+                self.world.book.answers.setdefault(f"cancel {stream}", []).append(run)
+                self.tell("cancel", f"cancel {stream}", stream, run)
+                return
+
+    def auth(self) -> None: ...
+
+    # ---- the machine -----------------------------------------------------------------
+
+    def tell(self, event: str, *facts: Any, **named: Any) -> None:
+        """Let the machine know of an event, and carry out what it commands."""
+        now, chance = self.world.kernel.now, self.dice.random()
+        commands = getattr(self.machine, event)(*facts, **named, now=now, chance=chance)
+        for command in list(commands):
+            self._carry_out(command)
+        for stream, reader in self.readers.items():
+            state = self.machine._s.readers.get(stream)
+            if state is not None and state.cursor is not None:
+                reader.cursor = (state.cursor.run, state.cursor.seq)
+        self._arm()
+
+    def _arm(self) -> None:
+        now = self.world.kernel.now
+        deadline = self.machine.deadline
+        if deadline < self._timer or self._timer <= now:
+            self._timer = deadline
+            if deadline < math.inf:
+                wait = max(math.ceil(deadline) - now, 1)
+                self.world.kernel.after(wait, self._tick, self.machine, deadline)
+
+    def _tick(self, machine: Machine, deadline: float) -> None:
+        if machine is self.machine and deadline == self._timer:
+            self._timer = math.inf
+            self.tell("tick")
+
+    def _carry_out(self, command: Command) -> None:
+        world = self.world
+        match command:
+            case FetchToken():
+                world.kernel.after(self.dice.choice((5, 300)), self._token)
+            case Probe():
+                world.kernel.after(10, self._probed, self.machine)
+            case Connect(number, token):
+                world.api.connect(_Socket(self, number), token)
+            case Send(number, frame):
+                connection = self.sockets.get(number)
+                if connection is not None:
+                    if frame["type"] == "auth":
+                        world.note_token(connection, frame["token"])
+                    world.api.send(connection, wire.encode(frame))
+            case Close(number):
+                connection = self.sockets.pop(number, None)
+                if connection is not None:
+                    connection.done = True
+                    world.api.close(connection)
+            case Tell(stream, output):
+                self._shown(stream, output)
+            case Fail(id, error):
+                world.note(f"{self.name}: {id} fails: {error!r}")
+                if id in self.readers:
+                    del self.readers[id]
+                    world.kernel.after(3_000, self.watch, id)
+            case _:
+                pass
+
+    def _token(self) -> None:
+        exp = self.world.kernel.now // 1000 + self.token_life
+        streams = tuple(self.streams)
+        self.tell("token", self.world.mint(self.name, exp, streams, streams), exp)
+
+    def _probed(self, machine: Machine) -> None:
+        if machine is self.machine:
+            # The server was there, but what was refused was not the token.
+            self.tell("probed", False)
+
+    def _shown(self, stream: str, output: Delivered | Concluded) -> None:
+        reader = self.readers[stream]
+        if isinstance(output, Concluded):
+            reader.shown = None
+            if output.reason == "superseded":
+                self._superseded[stream] = output.run
+            else:
+                reader.trail.clear()
+                reader.begins_at = -1
+            return
+        piece = output.piece
+        before = self._superseded.pop(stream, None)
+        if before is not None:
+            self.world.observe("superseded", reader, before, piece.seq)
+        reader.shown = None if piece.end else piece.run
+        slice = {
+            "stream": stream,
+            "run": piece.run,
+            "seq": piece.seq,
+            "next": piece.next,
+            "open": piece.open,
+            "claim": piece.claim,
+            "chunks": list(piece.chunks),
+            "end": piece.end,
+        }
+        self.world.observe("delivered", reader, slice, piece.seq)
