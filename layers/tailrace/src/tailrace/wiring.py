@@ -7,6 +7,7 @@ event comes. A builder imports what only its function needs: start-up pays for i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .session import Session
     from .telemetry import Telemetry
 
-# Threads only hide the network's wait: a post costs about 1 ms of CPU.
+# Threads only hide the network's wait.
 _PUSHERS = 16
 
 
@@ -43,7 +44,7 @@ def session(telemetry: Telemetry) -> Session:
         log.state,
         _gateway(settings),
         SecretKeys(
-            boto3.client("secretsmanager", config=config(read_timeout=3)),
+            _session().client("secretsmanager", config=config(read_timeout=3)),
             settings.secret,
         ),
         local_clock,
@@ -70,7 +71,7 @@ def fanout(telemetry: Telemetry) -> Fanout:
     settings = from_environment().require("state_table", "connections_url")
     return Fanout(
         DynamoDBState(_dynamodb(_PUSHERS), settings.state_table),
-        _gateway(settings),
+        _gateway(settings, _PUSHERS),
         local_clock,
         _side_by_side(ThreadPoolExecutor(_PUSHERS)),
         count=telemetry.count,
@@ -92,19 +93,18 @@ def _log(settings: Settings, telemetry: Telemetry) -> Log:
 
 
 def _dynamodb(connections: int = 1) -> Any:
-    return boto3.client(
+    return _session().client(
         "dynamodb", config=config(read_timeout=3, connections=connections)
     )
 
 
-def _gateway(settings: Settings) -> ApiGateway:
-    return ApiGateway(
-        boto3.client(
-            "apigatewaymanagementapi",
-            endpoint_url=settings.connections_url,
-            config=config(read_timeout=1, connections=_PUSHERS),
-        )
-    )
+def _gateway(settings: Settings, connections: int = 1) -> ApiGateway:
+    return ApiGateway(_session(), settings.connections_url, connections=connections)
+
+
+@cache
+def _session() -> boto3.Session:
+    return boto3.Session()
 
 
 def _side_by_side(
