@@ -94,6 +94,7 @@ check: setup ## Check format, lint, types, import rules and the template
 	$(NO_ACCOUNT) $(BIN)/sam validate
 	$(NO_ACCOUNT) $(BIN)/sam validate --lint
 	npm run check --silent --prefix clients/js
+	clients/js/node_modules/.bin/tsc -p demo
 
 .PHONY: format
 format: setup ## Rewrite the Python files in the one format
