@@ -79,6 +79,7 @@ def test_a_run_from_open_to_end(api: Api) -> None:
         "next": 2,
         "seq": 1,
         "epoch": 0,
+        "already": 0,
     }
     assert api.call("append", **BASE, seq=2, chunks=["a", {"b": None}]) == {
         "stream": STREAM,
@@ -143,6 +144,14 @@ def test_a_claim_tells_what_is_in_and_can_be_repeated(opened: Api) -> None:
     }
     assert opened.call("claim", **claim) == expected
     assert opened.call("claim", **claim) == expected
+
+
+def test_an_open_that_comes_again_tells_what_is_in(opened: Api) -> None:
+    """Else a job that names its writer itself, and is tried again, would write its
+    first chunks a second time."""
+    opened.call("append", **BASE, seq=2, chunks=["a", "b"])
+    again = opened.call("open", **BASE)
+    assert (again["seq"], again["next"], again["already"]) == (1, 4, 2)
 
 
 def test_a_handed_over_run_is_claimed_at_once(opened: Api) -> None:

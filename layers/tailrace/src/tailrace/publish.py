@@ -86,7 +86,9 @@ class Publish:
             lease=call.get("lease"),
             meta=call.get("meta"),
         )
-        return _answer(record, seq=record.base, epoch=record.epoch)
+        return _answer(
+            record, seq=record.base, epoch=record.epoch, already=record.chunks_in
+        )
 
     def _claim(self, call: _Call) -> Answer:
         record = self._log.claim(
