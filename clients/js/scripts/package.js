@@ -25,7 +25,8 @@ try {
   const modules = join(work, "node_modules");
   mkdirSync(join(modules, "tailrace"), { recursive: true });
   run("tar", ["-xzf", tarball, "-C", join(modules, "tailrace"), "--strip-components=1"]);
-  for (const name of ["react", "@types"]) symlinkSync(resolve("node_modules", name), join(modules, name));
+  for (const name of ["react", "@types", "ai5", "ai6", "ai7"])
+    symlinkSync(resolve("node_modules", name), join(modules, name));
   cpSync("test/consumer", work, { recursive: true });
   for (const [module, moduleResolution] of [
     ["nodenext", "nodenext"],
@@ -42,6 +43,10 @@ try {
       moduleResolution,
     ];
     run(bin("tsc"), [...how, "--jsx", "react-jsx", "--lib", "es2022,dom", "--types", "", "program.tsx"], {
+      cwd: work,
+    });
+    // The SDK's own types need more than a page has.
+    run(bin("tsc"), [...how, "--lib", "es2022,dom,dom.iterable", "--skipLibCheck", "--types", "", "ai.ts"], {
       cwd: work,
     });
     console.log(`a strict program compiles with --moduleResolution ${moduleResolution}`);

@@ -11,6 +11,7 @@ const PARTS = [
   { name: "core", entry: "src/client.js", without: ["./reader.js"], limit: 7_000 },
   { name: "tailrace", entry: "src/index.js", without: [], limit: 8_700 },
   { name: "tailrace/react", entry: "src/react.js", without: ["react"], limit: 1_500 },
+  { name: "tailrace/ai", entry: "src/ai.js", without: ["./client.js", "./errors.js"], limit: 2_500 },
 ];
 
 for (const { name, entry, without, limit } of PARTS) {

@@ -29,7 +29,8 @@
  * @property {boolean} paused its queue is full: what comes is let go, and asked for later
  * @property {boolean} done nothing more will come
  *
- * @typedef {{type: "deliver", slice: Came} | {type: "end", run: string, reason: string}} Output
+ * @typedef {{type: "deliver", slice: Came} | {type: "end", run: string, reason: string}
+ *   | {type: "tail", tail: Tail}} Output
  */
 
 /** Milliseconds. */
@@ -261,6 +262,7 @@ export function answered(reader, answer, now, random) {
     // An answer that brings nothing must not be asked for again at the speed of the network.
     reader.gapAt = now + (moved ? 0 : backoff(reader.tries, random)) + (answer.more ? 0 : GAP);
   }
+  out.push({ type: "tail", tail: answer });
   return out;
 }
 

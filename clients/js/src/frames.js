@@ -43,12 +43,11 @@ const numbers = (frame, keys) => keys.every((key) => typeof frame[key] === "numb
  * @param {any} slice
  */
 const dense = ({ run, seq, next, open, claim, chunks = [], counts, end }) => {
-  const others = (open || claim ? 1 : 0) + (end ? 1 : 0);
-  let covered = 0;
+  let covered = (open || claim ? 1 : 0) + (end ? 1 : 0);
   for (const i in chunks) covered += counts ? counts[i] : 1;
   // Compaction may have left out all of them.
-  if (counts && !counts.length) covered = next - seq - others;
-  return run && Array.isArray(chunks) && seq > 0 && next > seq && next - seq === covered + others;
+  const fits = next - seq === covered || counts?.length === 0;
+  return run && Array.isArray(chunks) && seq > 0 && next > seq && fits;
 };
 
 /**

@@ -27,6 +27,8 @@ import { textOf } from "./text.js";
  * @property {boolean} [follow] go on through later runs; runs that fail are then no errors
  * @property {boolean | number} [smooth] hand bursts out at an even pace: `true`, or so many
  *   characters a second; never more than half a second late
+ * @property {(tail: {run: string | null, active: boolean}) => void} [onTail] called with what the
+ *   server answers of the stream: its current run, and whether that goes on
  * @property {import("./types.js").Compact} [compact] merges what is replayed: `"ui-message"` for
  *   chunks of the AI SDK, `"text"` for texts. Chunks that are live come as they were written.
  *
@@ -102,7 +104,7 @@ function iterator(next, close) {
  * @returns {Reader}
  */
 export function createReader(port, name, options) {
-  const { after = null, run: wanted = null, follow, smooth, compact } = options;
+  const { after = null, run: wanted = null, follow, smooth, compact, onTail } = options;
   let cursor = after;
   /** @type {Reader["end"]} */
   let end = null;
@@ -135,7 +137,8 @@ export function createReader(port, name, options) {
 
     const id = port.open(
       { type: "watch", stream: name, after: cursor, run: wanted, follow, compact },
-      ({ type, slice, run, reason, error }) => {
+      ({ type, slice, run, reason, error, tail }) => {
+        if (type === "tail") return onTail?.(tail);
         const received = port.time();
         if (type === "fail") {
           failure = error;

@@ -1,0 +1,393 @@
+/**
+ * `useChat` over Tailrace: a transport for the AI SDK, of its majors 5, 6 and 7.
+ *
+ * A turn is one run. Its chunks reach the SDK as one `ReadableStream`, which lives on through
+ * lost connections, so that the SDK never sees one. Whoever asks for a turn that goes on
+ * (after a reload, in StrictMode, in a second component) gets it from its first chunk on, and
+ * all share one subscription. To abort is to look away: the answer goes on, and `cancel`
+ * stops it.
+ */
+import { createClient } from "./client.js";
+import { errorOf, TailraceError } from "./errors.js";
+
+/**
+ * @typedef {import("./client.js").Client} Client
+ * @typedef {import("./reader.js").Reader} Reader
+ * @typedef {{type: string, [key: string]: any}} Chunk a `UIMessageChunk`
+ */
+
+/**
+ * @template T
+ * @typedef {T | (() => T | PromiseLike<T>)} Resolvable
+ */
+
+/**
+ * @typedef {object} SendRequest
+ * @property {string} api
+ * @property {string} id of the chat
+ * @property {any[]} messages
+ * @property {any} requestMetadata
+ * @property {Record<string, any>} body
+ * @property {Record<string, string>} headers
+ * @property {RequestCredentials | undefined} credentials
+ * @property {"submit-message" | "regenerate-message"} trigger
+ * @property {string | undefined} messageId
+ *
+ * @typedef {{api?: string, body?: object, headers?: HeadersInit, credentials?: RequestCredentials}} Prepared
+ *
+ * @typedef {object} TransportOptions
+ * @property {Client | import("./client.js").ClientOptions} client a client, which stays the
+ *   application's, or the options of one, which `close` closes
+ * @property {(chatId: string) => string} [stream] the stream of a chat; by default `chat:<id>`
+ * @property {string} [api] where a turn is sent to by POST; it answers with JSON
+ *   `{run: string, stream?: string}` once the job is on its way. By default `/api/chat`.
+ * @property {Resolvable<HeadersInit>} [headers]
+ * @property {Resolvable<object>} [body] what is added to the body
+ * @property {Resolvable<RequestCredentials>} [credentials]
+ * @property {(request: SendRequest) => Prepared | PromiseLike<Prepared>} [prepareSendMessagesRequest]
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {boolean} [cancelOnAbort] lets `stop()` cancel the answer, for everyone who watches.
+ *   `useChat` stops also when it unmounts.
+ * @property {number} [patience] milliseconds without a connection, awake, after which a turn
+ *   fails; by default two minutes
+ * @property {number} [startWithin] milliseconds for a job to begin its run; by default one minute
+ * @property {import("./client.js").Clock} [clock]
+ */
+
+const BROKE_OFF = "The answer broke off.";
+const TICK = 1_000;
+/** A run presumed dead may have been taken over: then the claim comes right behind. */
+const GRACE = 2_000;
+
+/**
+ * How many members a delta has that merges: type, id and text.
+ * @type {Record<string, [of: string, text: string]>}
+ */
+const DELTAS = {
+  "text-delta": ["id", "delta"],
+  "reasoning-delta": ["id", "delta"],
+  "tool-input-delta": ["toolCallId", "inputTextDelta"],
+};
+
+/**
+ * Keeps a chunk for those who come later, merged with what it continues.
+ * @param {Chunk[]} kept
+ * @param {Chunk} chunk
+ */
+function keep(kept, chunk) {
+  const last = kept.at(-1);
+  const [of, text] = DELTAS[chunk.type] ?? [];
+  const merges =
+    last && of && last.type === chunk.type && last[of] === chunk[of] && [last, chunk].every(isPlain);
+  if (merges) kept[kept.length - 1] = { ...last, [text]: last[text] + chunk[text] };
+  else if (!chunk.transient) kept.push(chunk);
+}
+
+/** @param {Chunk} chunk */
+const isPlain = (chunk) => Object.keys(chunk).length === 3;
+
+/**
+ * What a turn ends with that its job did not say: a turn that was cut short must not look whole.
+ * @param {{reason: string, message?: string}} end
+ * @param {Set<string>} said types of the chunks that came
+ * @returns {Chunk | null}
+ */
+function conclusion({ reason, message }, said) {
+  const over = ["finish", "abort", "error"].some((type) => said.has(type));
+  if (reason === "completed") return over ? null : { type: "finish", finishReason: "other" };
+  if (reason === "cancelled") return over ? null : { type: "abort", reason };
+  if (reason === "superseded") return over ? null : { type: "finish", finishReason: "interrupted" };
+  return said.has("error") ? null : { type: "error", errorText: message || BROKE_OFF };
+}
+
+const aborted = () => new DOMException("The request was aborted.", "AbortError");
+
+/**
+ * @template T
+ * @param {Resolvable<T>} value
+ * @returns {T | PromiseLike<T>}
+ */
+const resolve = (value) =>
+  typeof value === "function" ? /** @type {() => T | PromiseLike<T>} */ (value)() : value;
+
+/** One run on its way into any number of `ReadableStream`s. */
+class Turn {
+  /** @type {Chunk[]} */
+  #kept = [];
+  /** @type {Set<string>} */
+  #said = new Set();
+  /** @type {Set<ReadableStreamDefaultController<Chunk>>} */
+  #taps = new Set();
+  /** @type {any} */
+  #timer;
+  /** @type {any} */
+  #lost;
+  #over = false;
+  /** @type {(active: boolean) => void} */
+  #answer = () => {};
+
+  /**
+   * @param {Client} client
+   * @param {string} stream
+   * @param {string | null} run null: whatever is active
+   * @param {{clock: import("./client.js").Clock, patience: number, startWithin: number, done: () => void}} how
+   */
+  constructor(client, stream, run, how) {
+    this.client = client;
+    this.how = how;
+    this.run = run;
+    /** Whether there is a turn to be shown; settles with the server's first answer. */
+    this.active = new Promise((found, failed) => {
+      this.#answer = found;
+      this.failed = failed;
+    });
+    this.active.catch(() => {});
+    this.reader = client.stream(stream, {
+      run,
+      compact: "ui-message",
+      onTail: (tail) => this.#answer(run !== null || tail.active),
+    });
+    this.#pump();
+    this.#watch(0, 0);
+  }
+
+  /**
+   * The turn from its first chunk on, until `signal`.
+   * @param {AbortSignal} [signal]
+   * @param {() => void} [onAbort]
+   * @returns {ReadableStream<Chunk>}
+   */
+  tap(signal, onAbort) {
+    /** @type {ReadableStreamDefaultController<Chunk>} */
+    let tap;
+    const leave = () => {
+      signal?.removeEventListener("abort", look);
+      if (this.#taps.delete(tap) && !this.#taps.size) this.close();
+    };
+    const look = () => {
+      if (!this.#taps.has(tap)) return;
+      tap.close();
+      onAbort?.();
+      leave();
+    };
+    return new ReadableStream({
+      start: (controller) => {
+        tap = controller;
+        for (const chunk of this.#kept) tap.enqueue(chunk);
+        if (this.#over) return tap.close();
+        this.#taps.add(tap);
+        if (signal?.aborted) look();
+        else signal?.addEventListener("abort", look);
+      },
+      cancel: leave,
+    });
+  }
+
+  async #pump() {
+    const { clock } = this.how;
+    try {
+      for await (const event of this.reader.events()) {
+        this.run = event.run;
+        clock.clearTimeout(this.#lost);
+        if (event.type === "chunk") this.#give(/** @type {Chunk} */ (event.chunk));
+        if (event.type !== "end") continue;
+        if (event.reason !== "producer_lost") return this.#end(event);
+        this.#lost = clock.setTimeout(() => this.#end(event), GRACE);
+      }
+      if (!this.#over) this.close();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** @param {Chunk} chunk */
+  #give(chunk) {
+    this.#said.add(chunk.type);
+    keep(this.#kept, chunk);
+    for (const tap of this.#taps) tap.enqueue(chunk);
+  }
+
+  /** @param {{reason: string, message?: string}} end */
+  #end(end) {
+    const last = conclusion(end, this.#said);
+    if (last) this.#give(last);
+    this.close();
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    for (const tap of this.#taps) tap.error(error);
+    this.#taps.clear();
+    this.failed?.(error);
+    this.close();
+  }
+
+  /**
+   * Counts what it waits in vain, only while time passes here: a laptop that sleeps loses none.
+   * @param {number} offline
+   * @param {number} unopened
+   */
+  #watch(offline, unopened) {
+    const { clock, patience, startWithin } = this.how;
+    const message =
+      offline >= patience
+        ? "The network has been away for too long."
+        : unopened >= startWithin && "The answer was not begun in time.";
+    if (message) return this.#fail(errorOf({ code: "unavailable", message, retryable: true }));
+    this.#timer = clock.setTimeout(() => {
+      const connected = ["live", "replaying"].includes(this.client.status);
+      const waits = connected && !this.reader.cursor?.run;
+      this.#watch(connected ? 0 : offline + TICK, waits ? unopened + TICK : 0);
+    }, TICK);
+  }
+
+  /** Nothing more comes. What the taps have they keep. */
+  close() {
+    if (this.#over) return;
+    this.#over = true;
+    this.how.clock.clearTimeout(this.#timer);
+    this.how.clock.clearTimeout(this.#lost);
+    for (const tap of this.#taps) tap.close();
+    this.#taps.clear();
+    this.reader.close();
+    this.#answer(false);
+    this.how.done();
+  }
+}
+
+/** A `ChatTransport` of the AI SDK. */
+export class TailraceChatTransport {
+  /** The SDK must begin the message anew before it applies what `reconnectToStream` gives. */
+  resumeStreamIsReplay = true;
+
+  /** @type {Map<string, Turn>} */
+  #turns = new Map();
+  #own;
+
+  /** @param {TransportOptions} options */
+  constructor(options) {
+    this.#own = "url" in options.client;
+    /** @type {Client} */
+    this.client =
+      "url" in options.client ? createClient(options.client) : /** @type {Client} */ (options.client);
+    this.options = {
+      stream: (/** @type {string} */ chatId) => `chat:${chatId}`,
+      api: "/api/chat",
+      patience: 120_000,
+      startWithin: 60_000,
+      clock: {
+        now: () => performance.now(),
+        setTimeout: (/** @type {() => void} */ act, /** @type {number} */ ms) => setTimeout(act, ms),
+        clearTimeout: (/** @type {any} */ timer) => clearTimeout(timer),
+      },
+      ...options,
+    };
+  }
+
+  /**
+   * Sends a turn, and answers its chunks.
+   * @param {{
+   *   trigger: "submit-message" | "regenerate-message", chatId: string, messageId: string | undefined,
+   *   messages: any[], abortSignal: AbortSignal | undefined,
+   *   headers?: HeadersInit, body?: object, metadata?: unknown,
+   * }} turn
+   * @returns {Promise<ReadableStream<any>>}
+   */
+  async sendMessages({ chatId, abortSignal, ...turn }) {
+    const { run, stream } = await this.#post(chatId, abortSignal, turn);
+    return this.#begin(chatId, run, stream).tap(abortSignal, () => this.#aborted(chatId));
+  }
+
+  /**
+   * The turn of a chat that is going on, from its first chunk; null if there is none.
+   * @param {{chatId: string, abortSignal?: AbortSignal}} options
+   * @returns {Promise<ReadableStream<any> | null>}
+   */
+  async reconnectToStream({ chatId, abortSignal }) {
+    const turn = this.#turns.get(chatId) ?? this.#begin(chatId, null);
+    // Tapped at once, so that nobody's leaving ends what another waits for.
+    const chunks = turn.tap(abortSignal, () => this.#aborted(chatId));
+    if (await turn.active) {
+      if (abortSignal?.aborted) throw aborted();
+      return chunks;
+    }
+    await chunks.cancel();
+    if (abortSignal?.aborted) throw aborted();
+    return null;
+  }
+
+  /**
+   * Stops the answer that is being made in a chat, for everyone who watches, and its job.
+   * @param {string} chatId
+   * @returns {Promise<{reason: string | null} | null>} how it ended; null if none was going on
+   */
+  async cancel(chatId) {
+    const turn = this.#turns.get(chatId) ?? this.#begin(chatId, null);
+    const held = turn.tap();
+    try {
+      return (await turn.active) ? await turn.reader.cancel() : null;
+    } finally {
+      await held.cancel();
+    }
+  }
+
+  /** Ends every turn here, and the client if this transport made it. The answers go on. */
+  close() {
+    for (const turn of [...this.#turns.values()]) turn.close();
+    if (this.#own) this.client.close();
+  }
+
+  /**
+   * @param {string} chatId
+   * @param {string | null} run
+   * @param {string} [stream]
+   */
+  #begin(chatId, run, stream = this.options.stream(chatId)) {
+    const turn = new Turn(this.client, stream, run, {
+      ...this.options,
+      done: () => {
+        if (this.#turns.get(chatId) === turn) this.#turns.delete(chatId);
+      },
+    });
+    this.#turns.set(chatId, turn);
+    return turn;
+  }
+
+  /** @param {string} chatId */
+  #aborted(chatId) {
+    if (this.options.cancelOnAbort) this.cancel(chatId).catch(() => {});
+  }
+
+  /**
+   * @param {string} id
+   * @param {AbortSignal | undefined} signal
+   * @param {any} turn
+   * @returns {Promise<{run: string, stream?: string}>}
+   */
+  async #post(id, signal, { messages, trigger, messageId, metadata, ...request }) {
+    const { options } = this;
+    const headers = {
+      ...Object.fromEntries(new Headers(await resolve(options.headers))),
+      ...Object.fromEntries(new Headers(request.headers)),
+    };
+    const body = { ...(await resolve(options.body)), ...request.body };
+    const credentials = await resolve(options.credentials);
+    const { api } = options;
+    const asked = { api, id, messages, requestMetadata: metadata, body, headers, credentials };
+    const prepared = await options.prepareSendMessagesRequest?.({ ...asked, trigger, messageId });
+    const answer = await (options.fetch ?? globalThis.fetch)(prepared?.api ?? api, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        ...Object.fromEntries(new Headers(prepared?.headers ?? headers)),
+      },
+      body: JSON.stringify(prepared?.body ?? { ...body, id, messages, trigger, messageId }),
+      credentials: prepared?.credentials ?? credentials,
+      signal,
+    });
+    if (!answer.ok) throw new TailraceError("refused", (await answer.text()) || `HTTP ${answer.status}`);
+    const { run, stream } = await answer.json();
+    if (typeof run !== "string") throw new TailraceError("invalid", `${api} must answer {"run": "…"}`);
+    return { run, stream };
+  }
+}

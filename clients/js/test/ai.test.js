@@ -1,0 +1,532 @@
+/**
+ * `useChat`'s machine, of each major of the AI SDK, over the transport, on any network.
+ *
+ * What users of other resumable streams ran into is tested by name, with the link.
+ */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { TailraceChatTransport } from "../src/ai.js";
+import { MAJORS, sdk } from "./support/ai-reader.js";
+import { settle } from "./support/clock.js";
+import { Network } from "./support/network.js";
+import { CALM, runId } from "./support/server.js";
+
+const CHAT = "42";
+const STREAM = `chat:${CHAT}`;
+
+/** The state that a hook keeps for a chat, without React. */
+class State {
+  status = "ready";
+  error = undefined;
+  messages = [];
+  pushMessage = (message) => void (this.messages = [...this.messages, message]);
+  popMessage = () => void (this.messages = this.messages.slice(0, -1));
+  replaceMessage = (index, message) =>
+    void (this.messages = this.messages.map((old, i) => (i === index ? structuredClone(message) : old)));
+  snapshot = (thing) => structuredClone(thing);
+}
+
+/** A backend that takes turns, a job that answers them, and a page with a chat. */
+class World {
+  runs = 0;
+  posts = [];
+
+  constructor(AbstractChat, seed = 1) {
+    this.AbstractChat = AbstractChat;
+    this.network = new Network(seed);
+    this.clock = this.network.clock;
+    this.server = this.network.server;
+  }
+
+  fetch = async (url, { body, signal }) => {
+    signal?.throwIfAborted();
+    this.posts.push({ url, ...JSON.parse(body) });
+    const run = runId(++this.runs);
+    this.write((log) => log.open(run, {}));
+    return Response.json({ run });
+  };
+
+  write(...acts) {
+    this.server.write(STREAM, ...acts);
+  }
+
+  say(...chunks) {
+    this.write((log) => log.data(...chunks));
+  }
+
+  end(...how) {
+    this.write((log) => log.end(...how));
+  }
+
+  transport(options = {}) {
+    return new TailraceChatTransport({
+      client: this.network.client(),
+      clock: this.clock,
+      fetch: this.fetch,
+      ...options,
+    });
+  }
+
+  /** A page that has just loaded: nothing is in its memory but `messages`. */
+  page({ messages = [], transport = this.transport(), ...options } = {}) {
+    const state = new State();
+    state.messages = structuredClone(messages);
+    const { AbstractChat } = this;
+    const errors = [];
+    const finished = [];
+    const chat = new (class extends AbstractChat {})({
+      id: CHAT,
+      state,
+      transport,
+      onError: (error) => errors.push(error),
+      onFinish: (event) => finished.push(event),
+      ...options,
+    });
+    return Object.assign(chat, { errors, finished, transportOf: transport });
+  }
+
+  async run(ms = 2_000) {
+    await this.clock.run(ms);
+    for (let i = 0; i < 20; i++) await settle();
+  }
+}
+
+const start = (messageId = "a1") => ({ type: "start", messageId });
+const textStart = (id = "t1") => ({ type: "text-start", id });
+const delta = (text, id = "t1") => ({ type: "text-delta", id, delta: text });
+const textEnd = (id = "t1") => ({ type: "text-end", id });
+const finish = { type: "finish", finishReason: "stop" };
+
+const answers = (chat) => chat.messages.filter((m) => m.role === "assistant");
+const textOf = (chat) =>
+  answers(chat)
+    .map((m) => m.parts.map((part) => part.text ?? "").join("|"))
+    .join("||");
+const question = { id: "u1", role: "user", parts: [{ type: "text", text: "hi" }] };
+
+for (const major of MAJORS) {
+  const { AbstractChat } = await sdk(major);
+  const world = (seed) => new World(AbstractChat, seed);
+
+  /** A chat whose answer is half there. */
+  const halfway = async (seed) => {
+    const w = world(seed);
+    const chat = w.page();
+    const sent = chat.sendMessage({ text: "hi" });
+    await w.run();
+    w.say(start(), textStart(), delta("Hel"));
+    await w.run();
+    assert.equal(textOf(chat), "Hel");
+    return { w, chat, sent };
+  };
+  const whole = async (w, chat, ...done) => {
+    w.say(delta("lo"), textEnd(), finish);
+    w.end("completed");
+    await w.run();
+    await Promise.all(done);
+    assert.equal(textOf(chat), "Hello");
+    assert.equal(chat.status, "ready");
+    assert.equal(answers(chat).length, 1);
+  };
+
+  describe(`ai ${major}`, () => {
+    test("a turn is sent, streams and is ready", async () => {
+      const { w, chat, sent } = await halfway();
+      assert.equal(chat.status, "streaming");
+      await whole(w, chat, sent);
+      assert.deepEqual(Object.keys(w.posts[0]).sort(), ["id", "messages", "trigger", "url"]);
+      assert.equal(chat.finished.length, 1);
+      assert.equal(w.clock.pending > 0 && w.network.open.length, 1, "one socket, kept for the next turn");
+    });
+
+    test("a lost connection is not seen by the SDK, also while the page is visible", async () => {
+      const { w, chat, sent } = await halfway();
+      for (let i = 0; i < 10; i++) {
+        for (const socket of w.network.open) socket.fail(1006);
+        w.network.cut = true;
+        w.say(delta(String(i)));
+        await w.run(10_000);
+        assert.equal(chat.status, "streaming");
+        w.network.cut = false;
+        await w.run(35_000);
+      }
+      w.say(textEnd(), finish);
+      w.end("completed");
+      await w.run();
+      await sent;
+      assert.equal(textOf(chat), "Hel0123456789");
+      assert.deepEqual(chat.errors, []);
+    });
+
+    test("a network that loses, repeats and reorders gives the exact answer", async () => {
+      for (let seed = 1; seed <= 10; seed++) {
+        const w = world(seed);
+        w.server.faults = { ...CALM, lose: 0.2, repeat: 0.2, delay: 500, gone: 0.05, sideBySide: 100 };
+        const chat = w.page();
+        const sent = chat.sendMessage({ text: "hi" });
+        await w.run(1_000);
+        w.say(start(), textStart());
+        let truth = "";
+        for (let i = 0; i < 40; i++) {
+          w.say(delta(`${i} `));
+          truth += `${i} `;
+          await w.run(100);
+        }
+        w.say(textEnd(), finish);
+        w.end("completed");
+        w.server.faults = CALM;
+        await w.run(60_000);
+        await sent;
+        assert.equal(textOf(chat), truth, `seed ${seed}`);
+      }
+    });
+
+    test("after a reload the answer is shown from its start, and goes on", async () => {
+      // Resuming inside a part throws "missing text part":
+      // https://github.com/vercel/workflow/issues/1835
+      const { w } = await halfway();
+      const chat = w.page({ messages: [question] });
+      const resumed = chat.resumeStream();
+      await w.run();
+      assert.equal(textOf(chat), "Hel");
+      await whole(w, chat, resumed);
+      assert.deepEqual(chat.errors, []);
+    });
+
+    test("the replay is compacted", async () => {
+      const { w } = await halfway();
+      for (let i = 0; i < 300; i++) w.say(delta("."));
+      w.network.sent.length = 0;
+      const transport = w.transport();
+      const stream = transport.reconnectToStream({ chatId: CHAT });
+      await w.run();
+      assert.equal(w.network.sent[0].compact[STREAM], "ui-message");
+      const reader = (await stream).getReader();
+      let frames = 0;
+      let text = "";
+      w.end("completed");
+      await w.run();
+      for (let r = await reader.read(); !r.done; r = await reader.read()) {
+        frames++;
+        text += r.value.delta ?? "";
+      }
+      assert.equal(text, `Hel${".".repeat(300)}`);
+      assert.ok(frames < 100, `${frames} chunks`);
+    });
+
+    test("a replay onto a message that was kept replaces it", async () => {
+      // "Hel|Hello": https://github.com/langchain-ai/langgraphjs/issues/2327,
+      // https://github.com/cloudflare/agents/issues/1951
+      const { w, chat: before } = await halfway();
+      const chat = w.page({ messages: before.messages });
+      const resumed = chat.resumeStream();
+      await w.run();
+      await whole(w, chat, resumed);
+    });
+
+    test("the answer before is not mixed into a resumed one", async () => {
+      // https://github.com/vercel/ai/issues/18457
+      const { w } = await halfway();
+      const earlier = { id: "a0", role: "assistant", parts: [{ type: "text", text: "Earlier." }] };
+      const chat = w.page({ messages: [{ ...question, id: "u0" }, earlier] });
+      const resumed = chat.resumeStream();
+      await w.run();
+      w.say(delta("lo"), textEnd(), finish);
+      w.end("completed");
+      await w.run();
+      await resumed;
+      assert.equal(textOf(chat), "Earlier.||Hello");
+    });
+
+    test("two offers to resume at once show one answer", async () => {
+      // StrictMode mounts twice: https://github.com/cloudflare/agents/issues/999;
+      // https://github.com/cloudflare/agents/issues/1733
+      const { w } = await halfway();
+      const transport = w.transport();
+      w.network.sent.length = 0;
+      const chat = w.page({ transport, messages: [question] });
+      const resumed = [chat.resumeStream(), chat.resumeStream()];
+      await w.run();
+      await whole(w, chat, ...resumed);
+      const asked = w.network.sent.filter(({ type }) => type === "sync" || type === "subscribe");
+      assert.ok(asked.length <= 2, "they share one subscription");
+      assert.deepEqual(chat.errors, []);
+    });
+
+    test("resuming before the socket is open waits for it", async () => {
+      // https://github.com/cloudflare/agents/issues/1000
+      const { w } = await halfway();
+      w.network.cut = true;
+      const chat = w.page({ messages: [question] });
+      const resumed = chat.resumeStream();
+      await w.run(3_000);
+      w.network.cut = false;
+      await w.run(30_000);
+      await whole(w, chat, resumed);
+    });
+
+    test("what is live before the replay is there waits for it", async () => {
+      // https://github.com/cloudflare/agents/issues/795, https://github.com/coder/xum/pull/2165
+      const { w } = await halfway();
+      w.server.faults = { ...CALM, delay: 300, sideBySide: 400 };
+      const chat = w.page({ messages: [question] });
+      const resumed = chat.resumeStream();
+      for (let i = 0; i < 20; i++) {
+        w.say(delta(`${i} `));
+        await w.run(50);
+      }
+      await w.run(3_000);
+      w.say(textEnd(), finish);
+      w.end("completed");
+      await w.run(3_000);
+      await resumed;
+      assert.equal(textOf(chat), `Hel${Array.from({ length: 20 }, (_, i) => `${i} `).join("")}`);
+    });
+
+    test("a second tab sees the same", async () => {
+      const { w, chat, sent } = await halfway();
+      const second = w.page({ messages: [question] });
+      const resumed = second.resumeStream();
+      await w.run();
+      await whole(w, chat, sent);
+      await resumed;
+      assert.equal(textOf(second), "Hello");
+      assert.equal(second.status, "ready");
+    });
+
+    test("where nothing is going on there is nothing to resume", async () => {
+      const w = world();
+      const none = w.page();
+      const resuming = none.resumeStream();
+      await w.run();
+      await resuming;
+      assert.equal(none.status, "ready");
+      const { w: other, chat, sent } = await halfway();
+      await whole(other, chat, sent);
+      const later = other.page({ messages: chat.messages });
+      const resumed = later.resumeStream();
+      await other.run();
+      await resumed;
+      assert.equal(textOf(later), "Hello");
+      assert.equal(later.status, "ready");
+      assert.equal(
+        await Promise.race([later.transportOf.cancel(CHAT), other.run().then(() => "late")]),
+        null,
+      );
+    });
+
+    test("stop looks away, and the answer goes on for everyone else", async () => {
+      // `useChat` stops when it unmounts, which must not cancel.
+      const { w, chat, sent } = await halfway();
+      await chat.stop();
+      await sent;
+      assert.equal(chat.status, "ready");
+      assert.equal(textOf(chat), "Hel");
+      await w.run();
+      assert.equal(w.network.sent.filter(({ type }) => type === "cancel").length, 0);
+      const again = w.page({ transport: chat.transportOf, messages: [question] });
+      const resumed = again.resumeStream();
+      await w.run();
+      await whole(w, again, resumed);
+    });
+
+    test("a stream that was resumed can be stopped", async () => {
+      // https://github.com/vercel/ai/issues/18458
+      const { w } = await halfway();
+      const chat = w.page({ messages: [question] });
+      const resumed = chat.resumeStream();
+      await w.run();
+      assert.equal(chat.status, "streaming");
+      await chat.stop();
+      await resumed;
+      assert.equal(chat.status, "ready");
+      w.say(delta("lo"));
+      await w.run();
+      assert.equal(textOf(chat), "Hel");
+    });
+
+    test("cancel stops the job, and everyone sees it", async () => {
+      const { w, chat, sent } = await halfway();
+      const second = w.page({ messages: [question] });
+      const resumed = second.resumeStream();
+      await w.run();
+      const cancelling = second.transportOf.cancel(CHAT);
+      await w.run();
+      assert.deepEqual(await cancelling, { reason: "cancelled" });
+      await Promise.all([sent, resumed]);
+      assert.equal(w.server.log(STREAM).active, false);
+      for (const one of [chat, second]) {
+        assert.equal(one.status, "ready");
+        assert.equal(textOf(one), "Hel");
+      }
+    });
+
+    test("stop cancels where that was asked for", async () => {
+      const w = world();
+      const chat = w.page({ transport: w.transport({ cancelOnAbort: true }) });
+      const sent = chat.sendMessage({ text: "hi" });
+      await w.run();
+      w.say(start(), textStart(), delta("Hel"));
+      await w.run();
+      await chat.stop();
+      await w.run();
+      await sent;
+      assert.equal(w.server.log(STREAM).active, false);
+    });
+
+    for (const reason of ["error", "producer_lost"])
+      test(`a job that ends as ${reason} is an error, and what there is is kept`, async () => {
+        // The stream just closes, and looks complete, or hangs:
+        // https://github.com/vercel/resumable-stream/issues/47
+        const { w, chat, sent } = await halfway();
+        w.end(reason, reason === "error" ? "Too long." : undefined);
+        await w.run(4_000);
+        await sent;
+        assert.equal(chat.status, "error");
+        assert.equal(chat.error.message, reason === "error" ? "Too long." : "The answer broke off.");
+        assert.equal(textOf(chat), "Hel");
+      });
+
+    test("an answer that another one replaced is not taken for a whole one", async () => {
+      const { w, chat, sent } = await halfway();
+      w.write((log) => log.open(runId(90), {}));
+      await w.run();
+      await sent;
+      assert.equal(textOf(chat), "Hel");
+      assert.equal(chat.status, "ready");
+      if (major > 5) assert.equal(chat.finished[0].finishReason, "interrupted");
+    });
+
+    test("a run that was retried goes on when it is asked for again", async () => {
+      // Sequence numbers of two attempts: https://github.com/nesquena/hermes-webui/pull/3125
+      const { w, chat, sent } = await halfway();
+      w.end("producer_lost");
+      await w.run(4_000);
+      await sent;
+      w.write((log) => log.claim());
+      await w.run();
+      const resumed = chat.resumeStream();
+      await w.run();
+      await whole(w, chat, resumed);
+    });
+
+    test("regenerating replaces the answer", async () => {
+      const { w, chat, sent } = await halfway();
+      await whole(w, chat, sent);
+      const regenerated = chat.regenerate();
+      await w.run();
+      w.say(start("a2"), textStart(), delta("Good day"), textEnd(), finish);
+      w.end("completed");
+      await w.run();
+      await regenerated;
+      assert.equal(textOf(chat), "Good day");
+      assert.equal(w.posts[1].trigger, "regenerate-message");
+    });
+
+    test("tool calls are shown as they come about", async () => {
+      const { w, chat, sent } = await halfway();
+      const tool = { toolCallId: "c1", toolName: "weather" };
+      w.say({ type: "tool-input-start", ...tool });
+      w.say({ type: "tool-input-delta", toolCallId: "c1", inputTextDelta: '{"city":"Ki' });
+      w.say({ type: "tool-input-delta", toolCallId: "c1", inputTextDelta: 'el"}' });
+      w.say({ type: "tool-input-available", ...tool, input: { city: "Kiel" } });
+      w.say({ type: "tool-output-available", toolCallId: "c1", output: "grey" });
+      await w.run();
+      const resumedPage = w.page({ messages: [question] });
+      const resumed = resumedPage.resumeStream();
+      await w.run();
+      for (const one of [chat, resumedPage]) {
+        const part = answers(one)[0].parts.find(({ type }) => type === "tool-weather");
+        assert.deepEqual(
+          [part.state, part.input, part.output],
+          ["output-available", { city: "Kiel" }, "grey"],
+        );
+      }
+      w.say(textEnd(), finish);
+      w.end("completed");
+      await w.run();
+      await Promise.all([sent, resumed]);
+    });
+
+    test("a backend that refuses is an error with its text", async () => {
+      const w = world();
+      const chat = w.page({
+        transport: w.transport({ fetch: async () => new Response("No more credit.", { status: 402 }) }),
+      });
+      await chat.sendMessage({ text: "hi" });
+      assert.equal(chat.status, "error");
+      assert.equal(chat.error.message, "No more credit.");
+    });
+
+    test("a job that never begins is an error in the end", async () => {
+      const w = world();
+      const chat = w.page({
+        transport: w.transport({ fetch: async () => Response.json({ run: runId(7) }) }),
+      });
+      const sent = chat.sendMessage({ text: "hi" });
+      await w.run(50_000);
+      assert.equal(chat.status, "submitted");
+      await w.run(30_000);
+      await sent;
+      assert.equal(chat.status, "error");
+    });
+
+    test("a network that stays away is an error in the end, and resuming mends it", async () => {
+      const { w, chat, sent } = await halfway();
+      w.network.cut = true;
+      for (const socket of w.network.open) socket.fail(1006);
+      await w.run(100_000);
+      assert.equal(chat.status, "streaming");
+      await w.run(60_000);
+      await sent;
+      assert.equal(chat.status, "error");
+      assert.equal(textOf(chat), "Hel");
+      w.network.cut = false;
+      const resumed = chat.resumeStream();
+      await w.run(40_000);
+      await whole(w, chat, resumed);
+    });
+
+    test("a stream that may not be read is an error", async () => {
+      const w = world();
+      w.server.refusals.push(
+        ...Array.from({ length: 9 }, () => ({
+          type: "sync",
+          error: { code: "forbidden", message: "not granted", retryable: false, stream: STREAM },
+        })),
+      );
+      const chat = w.page();
+      const resumed = chat.resumeStream();
+      await w.run(5_000);
+      await resumed;
+      assert.equal(chat.status, "error");
+      assert.equal(chat.error.code, "forbidden");
+    });
+
+    test("an answer of 12 MB is resumed", async () => {
+      // https://github.com/vercel-labs/open-agents/issues/251
+      const { w } = await halfway();
+      const piece = "x".repeat(20_000);
+      for (let i = 0; i < 600; i++) w.server.log(STREAM).data(delta(piece));
+      const transport = w.transport();
+      const stream = transport.reconnectToStream({ chatId: CHAT });
+      await w.run(60_000);
+      w.end("completed");
+      await w.run(60_000);
+      let size = 0;
+      for await (const chunk of await stream) size += (chunk.delta ?? "").length;
+      assert.equal(size, 3 + 600 * 20_000);
+    });
+
+    test("close ends what it began, and leaves a client that is not its own", async () => {
+      const { w, chat, sent } = await halfway();
+      chat.transportOf.close();
+      await w.run();
+      await sent;
+      assert.equal(chat.transportOf.client.error, null);
+      await w.run(70_000);
+      assert.equal(w.network.open.length, 0);
+      assert.equal(w.clock.pending, 0, "no timer is left behind");
+    });
+  });
+}
