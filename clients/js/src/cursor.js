@@ -276,9 +276,9 @@ function relocate(reader, { run, from, tail }, out) {
   // What was shown cannot be continued, not even where its run is served again.
   if (reader.shown) conclude(reader, reader.shown, "expired", out);
   const waits = run !== null && from === tail;
-  reader.cursor = waits
-    ? { run, seq: from, ended: true }
-    : { run: null, seq: from, start: reader.wanted ?? run ?? "" };
+  // Where no run is left, only a later one than was seen can begin; `!` sorts below any id.
+  const start = reader.wanted ?? run ?? `${reader.cursor?.run ?? ""}!`;
+  reader.cursor = waits ? { run, seq: from, ended: true } : { run: null, seq: from, start };
   release(reader, out);
 }
 

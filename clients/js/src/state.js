@@ -187,7 +187,7 @@ const EVENTS = {
   probed(s, { reachable }) {
     // Only where the server was there, and refused, does a failed handshake tell of the token.
     if (!reachable || isOpen(s.links[0])) return;
-    if (s.rejected) refused(s, { code: "refused", message: "the handshake was refused" });
+    if (s.rejected) refused(s, { code: "refused", message: "handshake refused" });
     s.rejected = false;
     s.token = null;
   },
@@ -215,7 +215,7 @@ const EVENTS = {
     }
     askDue(s);
   },
-  close: (s, { error = { code: "closed", message: "the client was closed" } }) => fatally(s, error),
+  close: (s, { error = { code: "closed", message: "client closed" } }) => fatally(s, error),
 };
 
 /**
