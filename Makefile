@@ -116,8 +116,10 @@ mutants: $(ENVIRONMENT) ## Plant known bugs, and see the simulator find each
 	$(BIN)/python -m tests.simulation.mutants
 
 .PHONY: bench
-bench: setup ## Measure latency, throughput and replay on the local AWS
-	$(NO_ACCOUNT) $(BIN)/python -m bench
+bench: setup ## Measure the producer, the pushes and the functions' start
+	$(NO_ACCOUNT) $(BIN)/python -m bench.posts
+	$(NO_ACCOUNT) $(BIN)/python -m bench.startup
+	$(NO_ACCOUNT) $(BIN)/python -m bench.producer
 
 # The browser tests drive Debian's Chromium, or the one that CHROMIUM names.
 export CHROMIUM ?= /usr/bin/chromium
