@@ -114,6 +114,12 @@ class Job:
         self.run: str | None = None
         # All attempts write under one name: a mistake that must not cost a chunk.
         self.namesakes = dice.random() < 0.1
+        # One attempt stands still until another has taken its run over, then goes on.
+        self.duel = world.faults.on and dice.random() < 0.35
+        if self.duel:
+            self.named, self.restarts, self.namesakes = True, False, False
+            self.lease, self.length = 3, dice.choice([12, 40])
+            self.interval = dice.choice([60, 300])
         if self.named:
             # Minted by the backend that queued it, whose clock may be wrong.
             skew = dice.randrange(-90_000, 90_000) if world.faults.has("skew") else 0
@@ -126,8 +132,10 @@ class Job:
         if self.done or len(self.attempts) >= (9 if self.world.resting else 5):
             return
         self.attempts.append(Attempt(self, len(self.attempts)))
-        if self.world.faults.on and self.dice.random() < 0.1:
-            self.again(self.dice.choice([50, 2_000, 25_000]))
+        if self.duel and len(self.attempts) == 1:
+            self.again(self.dice.choice([4_000, 6_000, 10_000]))
+        elif self.world.faults.on and self.dice.random() < 0.3:
+            self.again(self.dice.choice([50, 2_000, 15_000, 45_000]))
 
     def again(self, ms: int) -> None:
         if self.named:
@@ -172,7 +180,12 @@ class Attempt:
         faulty = world.faults.on
         if faulty and dice.random() < 0.25:
             self.process.calls_left = dice.randrange(1, 60)
-        self._freeze_at = dice.randrange(40) if faulty and dice.random() < 0.2 else -1
+        self._freeze_at = dice.randrange(12) if faulty and dice.random() < 0.3 else -1
+        self._frozen_for = dice.choice([5_000, 35_000, 90_000, 2_400_000])
+        if job.duel and number == 0:
+            self.process.calls_left = None
+            self._freeze_at = dice.randrange(2, 8)
+            self._frozen_for = dice.choice([8_000, 12_000, 20_000])
         self._hands_over = dice.random() < 0.15
         world.note(f"{self.name} starts, run {job.run}, {resume}")
         world.kernel.start(self.process, self._play, self._done)
@@ -193,7 +206,7 @@ class Attempt:
                 continue
             calls += 1
             if calls == self._freeze_at:
-                self.process.freeze(self.job.dice.choice([5_000, 60_000, 2_400_000]))
+                self.process.freeze(self._frozen_for)
             began = world.kernel.now
             try:
                 answer = call.send(transport)
