@@ -52,8 +52,9 @@ def mint_token(
 
 def new_run() -> str:
     """Return the id of a run that is going to be opened, to be shown to the browser and
-    given to the job. Later calls give greater ids; the machine's clock must be right,
-    give or take 5 minutes."""
+    given to the job. Of two runs in a stream the later one must have the greater id, as
+    it has if it was made a millisecond later; this machine's clock must be right, give
+    or take 5 minutes."""
     return ids.new_run(time.time_ns() // 1_000_000, secrets.token_bytes(10))
 
 

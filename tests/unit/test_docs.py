@@ -1,0 +1,163 @@
+"""What the documents say of the Python package is so: every snippet runs, against a
+stack in memory, and the API reference is that of the code."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import re
+import types
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tailrace
+from tailrace import Producer, consume, new_run
+from tailrace.cli import failures
+from tailrace.producer import aio, sync
+from tests.support.local_server import RING, LocalServer
+
+ROOT = Path(__file__).parents[2]
+SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def snippets() -> list[Any]:
+    found = []
+    for name in ("README.md", "docs/producer.md", "docs/consumer.md"):
+        for number, match in enumerate(SNIPPET.finditer((ROOT / name).read_text()), 1):
+            found.append(pytest.param(match[1], id=f"{name} {number}"))
+    return found
+
+
+class Response:
+    """A provider's stream, as snippets use it."""
+
+    def __iter__(self) -> Any:
+        return iter("abc")
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Invoke:
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def invoke(self, **call: Any) -> None:
+        self.calls.append(call)
+
+
+async def async_llm() -> AsyncIterator[str]:
+    for token in "abc":
+        yield token
+
+
+async def run_snippet(code: str, names: dict[str, Any]) -> None:
+    compiled = compile(code, "snippet", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    running = types.FunctionType(compiled, names)()
+    if inspect.isawaitable(running):
+        await running
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalServer]:
+    async with LocalServer().listening() as server:
+        for shell in (sync, aio):
+            monkeypatch.setattr(
+                shell, "find_transport", lambda *_, **__: server.publish
+            )
+        monkeypatch.setenv("TAILRACE_KEY_RING", json.dumps(RING))
+        yield server
+
+
+def chunks(server: LocalServer, stream: str) -> list[Any]:
+    read = server.publish.ask({"operation": "read", "stream": stream})
+    return [
+        chunk for text in read["slices"] for chunk in json.loads(text).get("chunks", [])
+    ]
+
+
+@pytest.mark.parametrize("code", snippets())
+async def test_a_snippet_runs(server: LocalServer, code: str) -> None:
+    if "consume(" in code:
+        with Producer("chat:42") as stream:
+            stream.write("watched")
+    shown: list[Any] = []
+    names: dict[str, Any] = {
+        **{name: getattr(tailrace, name) for name in ("Producer", "consume")},
+        "llm": ["a", "b", "c"],
+        "async_llm": async_llm(),
+        "response": Response(),
+        "pages": ["1", "2"],
+        "run": new_run(),
+        "url": server.url,
+        "token": server.token(),
+        "fetch_token": server.token,
+        "kept": None,
+        "show": shown.append,
+        "print": lambda *values, **_: shown.append(values),
+    }
+    await run_snippet(code, names)
+    assert shown or "consume(" not in code
+
+
+async def test_the_first_snippet_of_the_readme_writes_a_run(
+    server: LocalServer,
+) -> None:
+    readme = SNIPPET.search((ROOT / "README.md").read_text())
+    assert readme is not None
+    await run_snippet(readme[1], {"llm": ["Hello", ", ", "world"]})
+    assert chunks(server, "chat:42") == ["Hello", ", ", "world"]
+    tail = server.log.store.last("chat:42")
+    assert tail is not None
+    assert tail.reason == "completed"
+    watching = consume(server.url, server.token(), "chat:42")
+    assert [chunk async for chunk in watching] == ["Hello", ", ", "world"]
+
+
+async def test_the_hand_over_in_the_docs_makes_one_run_of_many_invocations(
+    server: LocalServer,
+) -> None:
+    text = (ROOT / "docs/producer.md").read_text()
+    (code,) = [match[1] for match in SNIPPET.finditer(text) if "hand_over" in match[1]]
+    invoke = Invoke()
+    steps = list(range(7))
+    names: dict[str, Any] = {
+        "agent": lambda after: iter(steps[after:]),
+        "lambda_client": invoke,
+    }
+    await run_snippet(code, names)
+    left = iter([60_000, 40_000, 20_000] * 3)
+    context = types.SimpleNamespace(
+        get_remaining_time_in_millis=lambda: next(left), function_name="job"
+    )
+    handler: Callable[..., None] = names["handler"]
+    handler({"stream": "agent"}, context)
+    while invoke.calls:
+        handler(json.loads(invoke.calls.pop()["Payload"]), context)
+    assert chunks(server, "agent") == steps
+    kinds = [record.kind for record in server.log.store.range("agent", 1)]
+    assert (kinds.count("open"), kinds.count("claim"), kinds.count("end")) == (1, 2, 1)
+
+
+def test_the_api_reference_is_that_of_the_code() -> None:
+    spec = importlib.util.spec_from_file_location("docs_api", ROOT / "docs/api.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = (ROOT / "docs/api.md").read_text()
+    assert written == module.write(), "run `python docs/api.py`"
+    missing = [name for name in tailrace.__all__ if f"`{name}`" not in written]
+    assert missing == ["__version__"]
+
+
+def test_exit_codes_are_documented_as_they_are() -> None:
+    table = (ROOT / "docs/consumer.md").read_text()
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    named = {value for value in vars(failures).values() if type(value) is int}
+    assert codes == {0, 1} | named
