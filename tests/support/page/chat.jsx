@@ -1,0 +1,40 @@
+/** A chat as an application has it: `useChat`, in StrictMode, over the transport. */
+import { useChat } from "ai-react";
+import { StrictMode, useEffect, useState } from "react";
+import { createRoot } from "react-dom/client";
+import { TailraceChatTransport } from "tailrace/ai";
+
+const { chat, socket } = Object.fromEntries(new URLSearchParams(location.search));
+// `mint` is the test's: it stands for a backend.
+const transport = new TailraceChatTransport({ client: { url: socket, token: () => globalThis.mint() } });
+
+function Chat() {
+  const { messages, sendMessage, regenerate, stop, status, error } = useChat({ id: chat, transport, resume: true });
+  useEffect(() => {
+    const answers = messages.filter(({ role }) => role === "assistant");
+    const texts = answers.map(({ parts }) => parts.flatMap(({ text }) => text ?? []).join("|"));
+    globalThis.seen = { status, error: error?.message ?? null, texts, answers };
+  });
+  Object.assign(globalThis, { send: (text) => sendMessage({ text }), stop, regenerate: () => regenerate() });
+  return (
+    <>
+      <output>{status}</output>
+      {messages.map(({ id, parts }) => (
+        <p key={id}>{parts.map(({ text }) => text).join("")}</p>
+      ))}
+    </>
+  );
+}
+
+function App() {
+  const [mounted, mount] = useState(true);
+  Object.assign(globalThis, { mount });
+  return mounted ? <Chat /> : null;
+}
+
+globalThis.cancel = () => transport.cancel(chat);
+createRoot(document.getElementById("root")).render(
+  <StrictMode>
+    <App />
+  </StrictMode>,
+);
