@@ -398,8 +398,11 @@ def _relocate(reader: Reader, answer: Mapping[str, Any], out: list[Output]) -> N
     if run is not None and at == answer["tail"]:
         reader.cursor = Cursor(run, at, ended=True)
     else:
-        start = reader.wanted if reader.wanted is not None else run
-        reader.cursor = Cursor(None, at, start=start or "")
+        seen = reader.cursor.run if reader.cursor is not None else None
+        # Where no run is left, only a later one than was seen can begin; `!` sorts
+        # below any id.
+        start = reader.wanted or run or f"{seen or ''}!"
+        reader.cursor = Cursor(None, at, start=start)
     _release(reader, out)
 
 
