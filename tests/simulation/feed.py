@@ -156,6 +156,7 @@ class Feed:
             world.observe("fanned", batch.entries, failed)
 
         def done(error: BaseException | None) -> None:
+            self._world.observe("ran", error)
             self._finish(lane, batch, failed, error)
 
         self._world.invoke("fanout", play, done)

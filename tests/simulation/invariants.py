@@ -236,7 +236,7 @@ def a_claim_waits_for_the_lease(
 def a_cancel_stops_what_it_names(
     world: World, asked: dict[str, Any], answer: dict[str, Any], began: int
 ) -> None:
-    if asked["operation"] != "cancel" or "error" in answer or answer["run"] is None:
+    if asked.get("operation") != "cancel" or not answer.get("run"):
         return
     run = world.book.runs.get((asked["stream"], answer["run"]), [])
     if answer["reason"] is None:
@@ -275,7 +275,7 @@ def nobody_alive_is_presumed_dead(
 def who_looks_after_the_lease_finds_an_end(
     world: World, asked: dict[str, Any], answer: dict[str, Any], began: int
 ) -> None:
-    if asked["operation"] != "tail" or not answer.get("active"):
+    if asked.get("operation") != "tail" or not answer.get("active"):
         return
     run = world.book.runs[asked["stream"], answer["run"]]
     tail = next(one for one in run if one.last == answer["tail"])
@@ -379,6 +379,15 @@ def one_client_never_fails_a_batch(
     for number in failed:
         stream = by_number[number].record.stream
         assert stream in fanning.unanswered, f"{stream} failed the batch"
+
+
+@invariant("G12", "ran")
+def neither_client_nor_record_crashes_the_fan_out(
+    world: World, error: BaseException | None
+) -> None:
+    from .kernel import Killed
+
+    assert error is None or isinstance(error, Killed), f"it raised {error!r}"
 
 
 @invariant("G9", "fanned")

@@ -32,6 +32,9 @@ def content(label: str, index: int) -> str:
     return text + "x" * 13_000 if label.startswith("fat") and index % 3 else text
 
 
+_NO_RUN = "00000000-0000-7000-8000-000000000000"
+
+
 class _Meta:
     class events:  # noqa: N801
         @staticmethod
@@ -316,6 +319,27 @@ class OneCall:
 class Backend:
     """Whoever asks the publish function something: cancels, reads, looks, deletes."""
 
+    RUDE: tuple[dict[str, Any], ...] = (
+        {"operation": "open", "writer": "", "run": "no run"},
+        {"operation": "open", "writer": "w", "on_active": "perhaps"},
+        {"operation": "open", "writer": "w", "lease": 10**9},
+        {"operation": "open", "writer": "w", "meta": {"big": "x" * 3_000}},
+        {"operation": "append", "writer": "w", "run": _NO_RUN, "seq": 1, "chunks": []},
+        {"operation": "append", "writer": "w", "run": _NO_RUN, "seq": 7, "chunks": [1]},
+        {"operation": "append", "writer": "w", "run": _NO_RUN, "seq": "1"},
+        {"operation": "end", "writer": "w", "run": _NO_RUN, "seq": 1, "reason": "why"},
+        {"operation": "renew", "writer": "w", "run": _NO_RUN, "handed_over": 1},
+        {"operation": "read", "limit": 0},
+        {"operation": "read", "after": -1},
+        {"operation": "disconnect", "sub": ""},
+        {"operation": "no such"},
+        {"operation": 7},
+        {"chunks": "text"},
+        {"chunks": [], "end": True},
+        {"chunks": ["x" * 40_000]},
+        {"chunks": [1], "key": "no key"},
+        {"chunks": [1], "end": "perhaps"},
+    )
     OPERATIONS = ("cancel", "cancel-run", "tail", "read", "watchers", "disconnect")
 
     def __init__(self, world: World, name: str, streams: list[str]) -> None:
@@ -343,10 +367,22 @@ class Backend:
             payload["after"] = dice.randrange(30)
         elif operation == "disconnect":
             payload = {"operation": operation, "sub": dice.choice(["tab1", "tab2"])}
+        if dice.random() < 0.2:
+            payload = {"stream": stream, **dice.choice(self.RUDE)}
+        self.send(payload)
+
+    def look(self) -> None:
+        """Somebody's monitoring: it asks for the tail, now and for ever."""
+        for stream in self.streams:
+            self.send({"operation": "tail", "stream": stream})
+        self.world.kernel.after(15_000, self.look)
+
+    def send(self, payload: dict[str, Any]) -> None:
+        world, stream = self.world, payload.get("stream")
         answers: list[dict[str, Any]] = []
         began = world.kernel.now
         world.note(f"{self.name} asks {payload}")
-        if payload["operation"] in ("cancel", "delete"):
+        if payload.get("operation") in ("cancel", "delete"):
             asked = world.book.answers.setdefault(f"cancel {stream}", [])
             asked.append(payload.get("run", "*"))
 

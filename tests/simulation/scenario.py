@@ -42,6 +42,7 @@ class Scenario:
         self._people("backend", dice.choice([0, 1, 4]), self._backend)
         self._people("intruder", dice.choice([0, 0, 1]), self._intruder)
         self._people("users", dice.choice([0, 3, 8]), self._user)
+        self.kernel.after(9_000, Backend(self.world, "monitor", self.streams).look)
         self._people("eras", dice.choice([0, 0, 0, 0, 1]), self._era)
 
     def run(self, steps: int) -> World:
