@@ -61,6 +61,8 @@ class Book:
     runs: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
     records: dict[str, list[Record]] = field(default_factory=dict)
     owner: dict[str, str] = field(default_factory=dict)
+    # Since when a writer of a run may write no more; "" stands for all of them.
+    over: dict[tuple[str, str, str], int] = field(default_factory=dict)
     lapsed: set[tuple[str, int]] = field(default_factory=set)
     labels: dict[tuple[str, str], str] = field(default_factory=dict)
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -157,7 +159,7 @@ def chunks_are_in_once_and_in_order(
 
 @invariant("G3", "acknowledged")
 def what_was_acknowledged_is_in_the_log(
-    world: World, attempt: Attempt, call: Any
+    world: World, attempt: Attempt, call: Any, began: int
 ) -> None:
     core = attempt.core
     run = world.book.runs.get((attempt.job.stream, core.run or ""), [])
@@ -250,6 +252,34 @@ def a_cancel_stops_what_it_names(
         assert any(one.reason == answer["reason"] for one in run), (
             f"{answer['run']} is said to be {answer['reason']}"
         )
+
+
+@invariant("G7", "put")
+def _note_over(world: World, record: Record, tail: Record | None) -> None:
+    over, run = world.book.over, (record.stream, record.run)
+    if record.kind == "end":
+        over[*run, ""] = world.kernel.now
+    elif record.kind == "claim":
+        assert tail is not None
+        over.pop((*run, ""), None)
+        over[*run, tail.writer] = world.kernel.now
+        over.pop((*run, record.writer), None)
+    elif record.kind == "open":
+        for name in [name for name in over if name[:2] == run]:
+            del over[name]  # what it was before has expired
+        if tail is not None:
+            over[tail.stream, tail.run, ""] = world.kernel.now
+
+
+@invariant("G7", "acknowledged")
+def a_silent_producer_learns_that_it_is_over(
+    world: World, attempt: Attempt, call: Any, began: int
+) -> None:
+    if type(call).__name__ == "Renew":
+        run = (attempt.job.stream, call.run)
+        for writer in ("", attempt.name):
+            since = world.book.over.get((*run, writer), began)
+            assert since >= began, f"renewed, and over for {began - since} ms"
 
 
 @invariant("G7", "put")

@@ -218,7 +218,7 @@ class Attempt:
                 core.failed(error, world.kernel.now / 1000, self.job.dice.random())
             else:
                 core.answered(answer, world.kernel.now / 1000)
-                world.observe("acknowledged", self, call)
+                world.observe("acknowledged", self, call, began)
 
     def _wait(self) -> None:
         now = self.job.world.kernel.now
