@@ -15,7 +15,13 @@ def test_facts_are_attributes() -> None:
     assert (error.run, error.until, error.retryable) == ("r", 7, True)
 
 
-@pytest.mark.parametrize("cls", TailraceError.__subclasses__())
+# Of the protocol; the consumer has two more of its own.
+CLASSES = [
+    cls for cls in TailraceError.__subclasses__() if vars(errors).get(cls.__name__)
+]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
 def test_every_error_survives_the_way_to_a_caller(cls: type[TailraceError]) -> None:
     error = cls("why", run="r")
     rebuilt = errors.from_dict(error.as_dict())
@@ -24,7 +30,7 @@ def test_every_error_survives_the_way_to_a_caller(cls: type[TailraceError]) -> N
 
 
 def test_every_code_is_told_apart() -> None:
-    codes = [cls.code for cls in TailraceError.__subclasses__()]
+    codes = [cls.code for cls in CLASSES]
     assert len(set(codes)) == len(codes)
 
 
