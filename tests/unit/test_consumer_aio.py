@@ -88,7 +88,8 @@ async def test_an_answer_is_seen_live(server: LocalServer) -> None:
     assert [event.seq for event in events] == list(range(1, 53))
     assert events[0].meta == {"model": "m"}
     assert {event.via for event in events} == {"live"}
-    assert all(event.received >= event.at for event in events)
+    # By an estimate of AWS time, which is off by what frames took on their way.
+    assert all(abs(event.received - (event.at or 0)) < 60_000 for event in events)
     assert (events[-1].type, events[-1].reason) == ("end", "completed")
 
 
