@@ -183,7 +183,7 @@ class Consumption:
         self._latest: str | None = None
         self.received = 0
         """The last seq received, handed out or not; 0 before anything was."""
-        self._queue: deque[tuple[Output, int]] = deque()
+        self._queue: deque[tuple[Output, int, int]] = deque()
         self._queued = 0
         self._paused = False
         self.error: BaseException | None = None
@@ -235,8 +235,8 @@ class Consumption:
         try:
             while True:
                 while self._queue:
-                    output, size = self._queue.popleft()
-                    for event in self._expand(output):
+                    output, received, size = self._queue.popleft()
+                    for event in _expand(output, received):
                         self._show(event)
                         yield event
                     self._queued -= size
@@ -288,14 +288,6 @@ class Consumption:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         for task in tasks:
             task.cancel()
-
-    def _expand(self, output: Output) -> Iterator[Event]:
-        received = self._time()
-        if isinstance(output, Concluded):
-            run, reason = output.run, output.reason
-            yield Event("end", run, None, None, None, received, reason=reason)
-        else:
-            yield from _events(output.piece, received)
 
     def _show(self, event: Event) -> None:
         """Move the cursor over what is handed out."""
@@ -369,7 +361,7 @@ class Consumption:
 
     def _receive(self, output: Output) -> None:
         size = output.piece.size if isinstance(output, Delivered) else 0
-        self._queue.append((output, size))
+        self._queue.append((output, self._time(), size))
         self._queued += size
         if isinstance(output, Delivered):
             self._latest = output.piece.run
@@ -495,6 +487,14 @@ async def _next(
         return taking.result() if taking.done() else None
     finally:
         taking.cancel()
+
+
+def _expand(output: Output, received: int) -> Iterator[Event]:
+    if isinstance(output, Concluded):
+        run, reason = output.run, output.reason
+        yield Event("end", run, None, None, None, received, reason=reason)
+    else:
+        yield from _events(output.piece, received)
 
 
 def _events(piece: Piece, received: int) -> Iterator[Event]:

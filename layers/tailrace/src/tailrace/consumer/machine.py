@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal
 
-from ..errors import TailraceError, TooMany, Unauthorized, Unavailable, from_dict
+from ..errors import (
+    Invalid,
+    TailraceError,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    from_dict,
+)
 from ..frames import MAX_STREAMS
 from . import cursor as place
 from .asks import (
@@ -52,13 +59,13 @@ MISSES = 3
 Status = Literal["idle", "connecting", "replaying", "live", "offline", "closed"]
 
 
-class Refused(TailraceError):
+class Refused(Unauthorized):
     """Handshakes with fresh tokens were refused, though the server was there."""
 
     code = "refused"
 
 
-class Closed(TailraceError):
+class Closed(Invalid):
     """The client was closed."""
 
     code = "closed"
