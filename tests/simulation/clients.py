@@ -193,6 +193,8 @@ class PackageTab:
             if output.reason == "superseded":
                 self._superseded[stream] = output.run
             else:
+                if reader.cursor is not None:
+                    self.world.observe("expired", reader, output.run, reader.cursor)
                 reader.trail.clear()
                 reader.begins_at = -1
             return

@@ -423,7 +423,8 @@ class Tab:
             )
             if elsewhere and not awaited:
                 if reader.shown is not None:
-                    self.world.note(f"{reader.name}: {reader.shown} expired")
+                    assert reader.cursor is not None
+                    self.world.observe("expired", reader, reader.shown, reader.cursor)
                     reader.trail.pop(reader.shown, None)
                     reader.shown = None
                 reader.cursor = (None, answer["from"])

@@ -21,7 +21,7 @@ from tailrace.errors import (
     Superseded,
     TailraceError,
 )
-from tailrace.ports import Push, Subscription
+from tailrace.ports import Lease, Push, Subscription
 from tailrace.records import Record
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ class Book:
     over: dict[tuple[str, str, str], int] = field(default_factory=dict)
     lapsed: set[tuple[str, int]] = field(default_factory=set)
     labels: dict[tuple[str, str], str] = field(default_factory=dict)
-    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+    # When a row was last put, by which frame, and since when there is one.
+    rows: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
+    put_at: dict[tuple[str, int], int] = field(default_factory=dict)
+    stopped: set[Process] = field(default_factory=set)
     tokens: dict[str, tuple[str, int, tuple[str, ...], tuple[str, ...]]] = field(
         default_factory=dict
     )
@@ -310,7 +313,7 @@ def who_looks_after_the_lease_finds_an_end(
     run = world.book.runs[asked["stream"], answer["run"]]
     tail = next(one for one in run if one.last == answer["tail"])
     row = world.state.lease(tail.stream, tail.run, tail.writer)
-    until = rules.alive_until(tail, row.until if row else None)
+    until = alive_until(tail, row)
     assert until > began - SKEW, f"active, and past due for {began - until} ms"
 
 
@@ -451,6 +454,74 @@ def what_the_feed_brings_is_pushed_or_comes_again(
             )
 
 
+@invariant("G8", "acknowledged")
+def a_renewal_lasts_as_long_as_it_says(
+    world: World, attempt: Attempt, call: Any, began: int
+) -> None:
+    if type(call).__name__ == "Renew":
+        lease = world.state.lease(call.stream, call.run, call.writer)
+        assert lease is not None, "renewed, and no row is there"
+        left = lease.until - began
+        assert left >= 1_000 * call.lease - SKEW, f"renewed for {left} ms"
+
+
+@invariant("G9", "pushing")
+def an_answer_comes_with_a_subscription(world: World, id: str, frame: str) -> None:
+    """And the row was there before the log was read: nothing that was put since is
+    unknown to the fan-out."""
+    process = world.kernel.process()
+    for stream, tail, n in answers_in(frame):
+        put_at, row_n, since = world.book.rows.get((stream, id), (0, 0, 0))
+        assert put_at >= process.began, f"{id} is answered, and has no row"
+        following = next(
+            (
+                one
+                for one in world.log.range(stream, tail + 1)
+                if row_n == n and (stream, one.seq) in world.book.put_at
+            ),
+            None,
+        )
+        if following is not None:
+            at = world.book.put_at[stream, following.seq]
+            assert at >= since, f"{following.seq} is neither replayed nor pushed"
+
+
+@invariant("G9", "pushing", "pushed")
+def an_answer_stops_at_the_first_failed_push(
+    world: World, id: str, frame: str, outcome: Push | None = Push.DONE
+) -> None:
+    process = world.kernel.process()
+    if process.name == "websocket" and frame.startswith('{"type":"slice"'):
+        assert process not in world.book.stopped, "a slice behind one that failed"
+        if outcome not in (Push.DONE, None):
+            world.book.stopped.add(process)
+
+
+@invariant("G10", "told")
+def what_is_read_is_dense(
+    world: World, asked: dict[str, Any], answer: dict[str, Any], began: int
+) -> None:
+    if asked.get("operation") == "read" and "slices" in answer:
+        at = answer["from"]
+        for text in answer["slices"]:
+            slice = json.loads(text)
+            assert slice["seq"] == at + 1, f"{slice['seq']} is read behind {at}"
+            at = slice["next"] - 1
+        assert answer["more"] or at == answer["tail"], "more is there"
+
+
+@invariant("G11", "expired")
+def nothing_that_is_kept_is_said_to_be_gone(
+    world: World, reader: Reader, run: str, cursor: tuple[str | None, int]
+) -> None:
+    here = world.log.last(reader.stream, cursor[1])
+    kept = is_kept(world, reader.stream, cursor[1])
+    if here is not None and kept and here.run == run == cursor[0]:
+        assert not is_kept(world, reader.stream, cursor[1] + 1), (
+            f"{run} goes on behind {cursor[1]}, and is said to be expired"
+        )
+
+
 @invariant("G9", "row-gone")
 def an_older_frame_does_not_unsubscribe(
     world: World, before: Subscription | None, n: int, after: Subscription | None
@@ -587,6 +658,19 @@ def remember(world: World, record: Record, values: list[Any]) -> None:
     for place, value in enumerate(values):
         book.facts.setdefault((*run, record.seq + place), []).append(value)
     book.runs.setdefault(run, []).append(record)
+    book.put_at[record.stream, record.seq] = world.kernel.now
+
+
+def answers_in(frame: str) -> list[tuple[str, int, int]]:
+    """Return stream, tail and `n` of each answer in a frame."""
+    if frame.startswith('{"type":"subscribed"'):
+        one = json.loads(frame)
+        return [(one["stream"], one["tail"], one["n"])]
+    if frame.startswith('{"type":"synced"'):
+        all = json.loads(frame)
+        tails = all["tails"].items()
+        return [(name, one["tail"], all["n"]) for name, one in tails if "tail" in one]
+    return []
 
 
 def values_of(slice: dict[str, Any]) -> list[tuple[int, Any]]:
@@ -608,8 +692,12 @@ def past_due(world: World, tail: Record) -> bool:
     if (tail.stream, tail.seq) in world.book.lapsed:
         return True
     lease = world.state.lease(tail.stream, tail.run, tail.writer)
-    until = rules.alive_until(tail, lease.until if lease else None)
-    return world.kernel.now + SKEW >= until
+    return world.kernel.now + SKEW >= alive_until(tail, lease)
+
+
+def alive_until(tail: Record, lease: Lease | None) -> int:
+    """Rule 6, in words of our own."""
+    return max(tail.at + 1_000 * tail.lease, lease.until if lease else 0)
 
 
 @invariant("G8", "renewed")

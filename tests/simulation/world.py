@@ -208,9 +208,12 @@ class World:
         )
 
     def subscribe(self, row: Subscription, expires_at: int) -> None:
+        there = self.row(row.stream, row.connection)
         self.state.subscribe(row, expires_at)
         self.expires["subscription", f"{row.stream} {row.connection}"] = expires_at
-        self.book.rows[row.stream, row.connection] = self.kernel.now
+        name, now = (row.stream, row.connection), self.kernel.now
+        since = self.book.rows[name][2] if there and name in self.book.rows else now
+        self.book.rows[name] = (now, row.n, since)
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         before = self.row(stream, connection)
