@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import tailrace
-from tailrace.consumer.aio import Consumption, Event
+from tailrace.consumer.aio import Consumption
+from tailrace.consumer.events import Event
 from tailrace.errors import TailraceError
 
 WIDTH = 80

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tailrace import consume
-from tailrace.consumer.aio import Event, expiry_of
+from tailrace.consumer.aio import expiry_of
+from tailrace.consumer.events import Event
 from tailrace.errors import (
     Cancelled,
     Forbidden,

@@ -13,7 +13,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ..consumer.aio import Event, TokenSource, consume
+from ..consumer.aio import TokenSource, consume
+from ..consumer.events import Event
 from ..consumer.machine import Status
 from . import failures
 from .status import COLOURS, ago

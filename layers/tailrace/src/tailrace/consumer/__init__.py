@@ -1,6 +1,7 @@
 """Consumers: the code that shows a stream (PROTOCOL.md §3).
 
 `cursor` is a reader's place in the log, `links` are the connections, `asks` what is
-asked on them, `machine` what each event means: pure, and held to the vectors in
-tests/conformance, as every client is. `wire` is the frames; `aio` does it.
+asked on them, `answers` what the server said, and `machine` all of that: pure, and held
+to the vectors in tests/conformance, as every client is. `wire` is the frames, `sockets`
+a WebSocket, `events` what the application is told; `aio` does it.
 """

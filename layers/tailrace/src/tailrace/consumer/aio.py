@@ -1,6 +1,6 @@
-"""The consumer for asyncio: the only file that knows WebSocket, clock and tokens' text.
+"""The consumer for asyncio: feeds the machine, and carries out its commands.
 
-It feeds the machine and carries out its commands. Everything happens in one event loop.
+Everything happens in one event loop.
 """
 
 from __future__ import annotations
@@ -18,31 +18,15 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
-    Iterator,
     Mapping,
 )
-from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidStatus,
-    WebSocketException,
-)
-from websockets.typing import Subprotocol
-
-from ..errors import (
-    Cancelled,
-    Invalid,
-    StreamEnded,
-    TailraceError,
-    TooLarge,
-    Unauthorized,
-)
+from ..errors import Invalid, TailraceError, TooLarge, Unauthorized
 from ..ids import check_stream
-from ..rules import CANCELLED, PRODUCER_LOST
+from ..rules import PRODUCER_LOST
 from .asks import (
     Close,
     Command,
@@ -54,9 +38,11 @@ from .asks import (
     Settle,
     Tell,
 )
-from .cursor import Concluded, Cursor, Delivered, Output, Piece, Via
+from .cursor import Cursor, Delivered, Output
+from .events import Event, expand, failure, kept_cursor, read_cursor
 from .machine import Machine, Status
-from .wire import SUBPROTOCOL, Frame, decode, encode
+from .sockets import CLOSE_SECONDS, Socket
+from .wire import Frame, encode
 
 OnStatus = Callable[[Status], None]
 TokenSource = str | Callable[[], str | Awaitable[str]]
@@ -66,33 +52,8 @@ LOW = 250_000
 """Characters that wait to be read: above FULL the server is asked for no more, below
 LOW it is asked again."""
 
-CLOSE_SECONDS = 1
 _READER = "reader"
 _CANCEL = "cancel"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened in a run.
-
-    `open` has `meta` and `prev`, `claim` has `epoch`, `chunk` has `chunk`, `end` has
-    `reason` and `message`. `at`: when it was appended, `received`: when it came here,
-    both ms in AWS time, as far as that is known here. An end that was concluded and not
-    read (`superseded`, `expired`) has no `seq`, `at` and `via`.
-    """
-
-    type: Literal["open", "claim", "chunk", "end"]
-    run: str
-    seq: int | None
-    at: int | None
-    via: Via | None
-    received: int
-    chunk: Any = None
-    meta: dict[str, Any] | None = None
-    prev: str | None = None
-    epoch: int | None = None
-    reason: str | None = None
-    message: str | None = None
 
 
 def consume(
@@ -130,7 +91,7 @@ def consume(
     check_stream(stream)
     if not url.startswith(("ws://", "wss://")):
         raise Invalid("url: must begin with wss:// (or ws://)")
-    cursor = None if after is None else _cursor(after)
+    cursor = None if after is None else read_cursor(after)
     return Consumption(
         url,
         token,
@@ -175,7 +136,7 @@ class Consumption:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sockets: dict[int, _Socket] = {}
+        self._sockets: dict[int, Socket] = {}
         self._events: deque[tuple[str, tuple[Any, ...], dict[str, Any]]] = deque()
         self._busy = False
         self._reachable = False
@@ -195,12 +156,7 @@ class Consumption:
     @property
     def cursor(self) -> dict[str, Any] | None:
         """What to hand back as `after`: plain JSON, None until something was read."""
-        if self._cursor is None:
-            return None
-        kept: dict[str, Any] = {"run": self._cursor.run, "seq": self._cursor.seq}
-        if self._cursor.ended:
-            kept["ended"] = True
-        return kept
+        return kept_cursor(self._cursor)
 
     @property
     def status(self) -> Status:
@@ -216,7 +172,7 @@ class Consumption:
                     yield event.chunk
                 elif event.type == "end" and not self._follow:
                     if event.reason != "completed":
-                        raise _failure(event)
+                        raise failure(event)
                     return
 
     async def events(self) -> AsyncGenerator[Event]:
@@ -236,7 +192,7 @@ class Consumption:
             while True:
                 while self._queue:
                     output, received, size = self._queue.popleft()
-                    for event in _expand(output, received):
+                    for event in expand(output, received):
                         self._show(event)
                         yield event
                     self._queued -= size
@@ -352,8 +308,9 @@ class Consumption:
             case Close(number):
                 self._sockets.pop(number).close()
             case Connect(number, token):
-                socket = self._sockets[number] = _Socket()
-                socket.task = self._start(self._connect(number, socket, token))
+                socket = Socket(self._url, token, by_query=self._by_query)
+                self._sockets[number] = socket
+                self._start(self._keep(number, socket))
             case FetchToken():
                 self._start(self._fetch_token())
             case Probe():
@@ -376,12 +333,11 @@ class Consumption:
             self._dispatch("pause", _READER)
         self._arrival.set()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._loop is not None
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
-        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -399,45 +355,18 @@ class Consumption:
             self._dispatch("frame", socket, refusal)
             return
         if at := self._sockets.get(socket):
-            at.outbox.put_nowait(text)
+            at.send(text)
 
-    async def _connect(self, number: int, socket: _Socket, token: str) -> None:
-        """Be a socket, from the handshake to its end."""
-        url, protocols = self._url, [Subprotocol(SUBPROTOCOL)]
-        if self._by_query:
-            url = f"{url}{'&' if '?' in url else '?'}token={token}"
-        else:
-            protocols.append(Subprotocol(f"bearer.{token}"))
+    async def _keep(self, number: int, socket: Socket) -> None:
+        """Run a socket to its end."""
         try:
-            async with connect(
-                url,
-                subprotocols=None if self._by_query else protocols,
-                ping_interval=None,  # `sync` tells more
-                close_timeout=CLOSE_SECONDS,
-                max_size=None,
-            ) as connection:
-                socket.opened = True
-                self._dispatch("opened", number)
-                reading = asyncio.create_task(self._read(number, connection))
-                try:
-                    while (text := await _next(socket.outbox, reading)) is not None:
-                        await connection.send(text)
-                finally:
-                    reading.cancel()
-        except (OSError, TimeoutError, WebSocketException) as error:
-            self._reachable = isinstance(error, InvalidStatus) and (
-                error.response.status_code in (401, 403)
+            self._reachable = await socket.run(
+                partial(self._dispatch, "opened", number),
+                partial(self._dispatch, "frame", number),
             )
         finally:
             if self._sockets.pop(number, None) is not None:
                 self._dispatch("lost", number)
-
-    async def _read(self, number: int, connection: ClientConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            async for message in connection:
-                frame = decode(message)
-                if frame is not None:
-                    self._dispatch("frame", number, frame)
 
     async def _fetch_token(self) -> None:
         try:
@@ -459,78 +388,6 @@ class Consumption:
         if inspect.isawaitable(token):
             token = await token
         return token, expiry_of(token)
-
-
-class _Socket:
-    """A connection, or one in the making. What is put into `outbox` is sent."""
-
-    def __init__(self) -> None:
-        self.outbox: asyncio.Queue[str | None] = asyncio.Queue()
-        self.opened = False
-        self.task: asyncio.Task[None] | None = None
-
-    def close(self) -> None:
-        self.outbox.put_nowait(None)
-        if not self.opened and self.task is not None:
-            self.task.cancel()
-
-
-async def _next(
-    outbox: asyncio.Queue[str | None], reading: asyncio.Task[None]
-) -> str | None:
-    """Return the next text to send; None when the socket is closed, or is to be."""
-    taking = asyncio.create_task(outbox.get())
-    try:
-        await asyncio.wait((taking, reading), return_when=asyncio.FIRST_COMPLETED)
-        if reading.done():
-            reading.result()
-        return taking.result() if taking.done() else None
-    finally:
-        taking.cancel()
-
-
-def _expand(output: Output, received: int) -> Iterator[Event]:
-    if isinstance(output, Concluded):
-        run, reason = output.run, output.reason
-        yield Event("end", run, None, None, None, received, reason=reason)
-    else:
-        yield from _events(output.piece, received)
-
-
-def _events(piece: Piece, received: int) -> Iterator[Event]:
-    seq = piece.seq
-
-    def event(type: Any, **facts: Any) -> Event:
-        nonlocal seq
-        seq += 1
-        at, via = piece.at, piece.via
-        return Event(type, piece.run, seq - 1, at, via, received, **facts)
-
-    if piece.open is not None:
-        meta, prev = piece.open.get("meta"), piece.open.get("prev")
-        yield event("open", meta=meta, prev=prev)
-    if piece.claim is not None:
-        yield event("claim", epoch=piece.claim.get("epoch"))
-    for chunk in piece.chunks:
-        yield event("chunk", chunk=chunk)
-    if piece.end is not None:
-        reason, message = piece.end.get("reason"), piece.end.get("message")
-        yield event("end", reason=reason, message=message)
-
-
-def _failure(event: Event) -> TailraceError:
-    """Return what a run that ended is to who iterates its chunks."""
-    if event.reason == CANCELLED:
-        return Cancelled("the run was cancelled", run=event.run)
-    text = event.message or f"the run has ended: {event.reason}"
-    return StreamEnded(text, run=event.run, reason=event.reason)
-
-
-def _cursor(kept: Mapping[str, Any]) -> Cursor:
-    try:
-        return Cursor(kept["run"], kept["seq"], bool(kept.get("ended")))
-    except KeyError:
-        raise Invalid("after: must be the cursor of an earlier consumption") from None
 
 
 def expiry_of(token: str) -> int | None:

@@ -162,43 +162,20 @@ Kin = Literal["start", "any", "same", "later", "earlier"]
 Place = Literal["behind", "across", "opens", "next", "ahead"]
 Fate = Literal["drop", "take", "hold", "anew"]
 
+# fmt: off
 RULES: dict[Kin, dict[Place, Fate]] = {
-    "start": {
-        "behind": "drop",
-        "across": "anew",
-        "opens": "take",
-        "next": "anew",
-        "ahead": "hold",
-    },
-    "any": {
-        "behind": "drop",
-        "across": "take",
-        "opens": "take",
-        "next": "take",
-        "ahead": "hold",
-    },
-    "same": {
-        "behind": "drop",
-        "across": "take",
-        "opens": "take",
-        "next": "take",
-        "ahead": "hold",
-    },
-    "later": {
-        "behind": "hold",
-        "across": "hold",
-        "opens": "take",
-        "next": "hold",
-        "ahead": "hold",
-    },
-    "earlier": {
-        "behind": "drop",
-        "across": "drop",
-        "opens": "drop",
-        "next": "drop",
-        "ahead": "drop",
-    },
+    "start": {"behind": "drop", "across": "anew", "opens": "take", "next": "anew",
+              "ahead": "hold"},
+    "any": {"behind": "drop", "across": "take", "opens": "take", "next": "take",
+            "ahead": "hold"},
+    "same": {"behind": "drop", "across": "take", "opens": "take", "next": "take",
+             "ahead": "hold"},
+    "later": {"behind": "hold", "across": "hold", "opens": "take", "next": "hold",
+              "ahead": "hold"},
+    "earlier": {"behind": "drop", "across": "drop", "opens": "drop", "next": "drop",
+                "ahead": "drop"},
 }
+# fmt: on
 """By whose run a slice is of, seen from the cursor, and by where it lies. `opens`: at
 exactly cursor + 1, with its run's `open`; `next`: there, without; `across`: begins at
 or before the cursor and ends behind it.
