@@ -145,7 +145,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3_600)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--without", default="", help="kinds of actors and faults")
-    parser.add_argument("--beside", default="", help="what is left out else: delete")
+    parser.add_argument(
+        "--beside", default="", help="what is left out else: delete, ttl-race"
+    )
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--quick", action="store_true", help="do not shrink")
     return parser.parse_args(arguments)

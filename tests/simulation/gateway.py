@@ -116,6 +116,7 @@ class Api:
         if connection is None or not connection.open:
             return Push.GONE
         if faults.hit("wrong-410"):
+            self._kernel.wait(self._dice.choice((2, 300)))
             return Push.GONE
         if faults.hit("throttled") or (
             connection.under_way >= _BUFFER and faults.has("buffer-full")

@@ -7,6 +7,7 @@ seen. A mutant lies about that.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -61,7 +62,8 @@ class Log:
     def _arrive(self, record: Record, sent_at: int) -> None:
         """A late put."""
         if self._world.kernel.now - sent_at <= _SIGNATURE:
-            self._world.apply(record)
+            with contextlib.suppress(Unavailable):
+                self._world.apply(record)
 
     def last(self, stream: str, at_most: int | None = None) -> Record | None:
         began = self._read()
