@@ -40,7 +40,7 @@ export const FRAMES = {
   },
   unsubscribed(s, link, { stream, n, reason }) {
     strike(link, n);
-    if (reason === "forbidden") trouble(s, link, { code: reason, message: "no longer granted" }, stream);
+    if (reason === "forbidden") trouble(s, link, { code: reason, message: "not granted" }, stream);
     // An unsubscribe of before the last subscribe took nothing away.
     if (n < (link.streams.get(stream) ?? 0)) return;
     for (const [, reader] of readersOf(s, stream)) Object.assign(reader, { ask: null, gapAt: s.now });
@@ -73,7 +73,8 @@ export const FRAMES = {
     ) {
       retreat(s, link);
     } else {
-      trouble(s, link, error, stream, n);
+      // A refused cancel says nothing of those who read.
+      trouble(s, link, error, question?.type !== "cancel" && stream, n);
     }
   },
   gateway(s, link) {
@@ -147,24 +148,22 @@ function tell(s, id, outputs) {
  * @param {State} s
  * @param {Link} link
  * @param {Failure} error
- * @param {string} [stream] without it, whoever asked
+ * @param {string | false} [stream] without it, whoever asked
  * @param {number} [n] of the question
  */
 function trouble(s, link, error, stream, n) {
   const concerned = asking(s, link, n);
   if (error.retryable) {
     for (const [, one] of concerned) {
-      if (stream !== undefined && one.stream !== stream) continue;
+      if (stream && one.stream !== stream) continue;
       one.ask = null;
       one.gapAt = s.now + backoff(++one.tries, s.random);
     }
     return;
   }
-  for (const [id, one] of stream === undefined ? concerned : readersOf(s, stream)) {
-    // The server subscribed nobody.
-    link.streams.delete(one.stream);
-    end(s, { type: "fail", id, error });
-  }
+  // The server subscribed nobody.
+  if (stream) link.streams.delete(stream);
+  for (const [id] of stream ? readersOf(s, stream) : concerned) end(s, { type: "fail", id, error });
 }
 
 /**

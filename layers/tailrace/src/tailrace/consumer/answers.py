@@ -70,7 +70,7 @@ def _unsubscribed(s: State, link: Link, frame: Frame) -> None:
     stream, n = frame["stream"], frame.get("n")
     _strike(link, n)
     if frame.get("reason") == "forbidden":
-        error = from_dict({"code": "forbidden", "message": "no longer granted"})
+        error = from_dict({"code": "forbidden", "message": "not granted"})
         _trouble(s, link, error, stream, n)
     # An unsubscribe of before the last subscribe took nothing away.
     if n is not None and n < link.streams.get(stream, 0):
