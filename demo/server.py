@@ -10,6 +10,7 @@ import http.cookies
 import json
 import mimetypes
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,6 +135,11 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int = 0) -> None:
         super().__init__((HOST, port), _Handler)
         self.backend: Backend | None = None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that leaves in mid-answer is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
