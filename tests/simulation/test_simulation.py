@@ -10,7 +10,7 @@ import pytest
 from tests.simulation import __main__ as command
 from tests.simulation.scenario import Scenario, run
 
-SEEDS = int(os.environ.get("SEEDS", "800"))
+SEEDS = int(os.environ.get("SEEDS", "480"))
 STEPS = 600
 SHARES = 8
 
