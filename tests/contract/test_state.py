@@ -43,6 +43,13 @@ def test_bad_frames_are_counted(state: Any) -> None:
     assert [state.count_bad_frame("c1") for _ in range(3)] == [1, 2, 3]
 
 
+def test_what_a_sub_spends_is_added_up_for_each_minute(state: Any) -> None:
+    assert state.spend("user-7", 10, 500, LATER) == 500
+    assert state.spend("user-7", 10, 200, LATER) == 700
+    assert state.spend("user-7", 11, 1, LATER) == 1
+    assert state.spend("user-8", 10, 2, LATER) == 2
+
+
 def test_a_removed_connection_leaves_no_row(state: Any) -> None:
     state.put_connection(Connection("c1", RIGHTS), LATER)
     state.put_connection(Connection("c2", RIGHTS), LATER)

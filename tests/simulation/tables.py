@@ -129,6 +129,11 @@ class State:
     def connections_of(self, sub: str) -> list[str]:
         return self._call(lambda: self._world.state.connections_of(sub))
 
+    def spend(self, sub: str, minute: int, amount: int, expires_at: int) -> int:
+        return self._call(
+            lambda: self._world.state.spend(sub, minute, amount, expires_at)
+        )
+
     def subscribe(self, subscription: Subscription, expires_at: int) -> None:
         self._call(lambda: self._world.subscribe(subscription, expires_at))
 

@@ -12,7 +12,12 @@ from tailrace import tokens
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
 from tailrace.fanout import Change, Fanout
 from tailrace.ports import Push, Subscription
-from tailrace.session import ANSWER_BYTES, MAX_BAD_FRAMES, Session
+from tailrace.session import (
+    ANSWER_BYTES,
+    MAX_BAD_FRAMES,
+    REPLAY_BYTES_A_MINUTE,
+    Session,
+)
 from tests.support.worlds import STREAM, World, run_id
 
 UTF8: Any = {"ensure_ascii": False}
@@ -598,3 +603,36 @@ def test_session_and_fanout_together_show_everything_once(stage: Stage) -> None:
     (live,) = map(json.loads, stage.gateway.sent["c1"][before:])
     assert live["chunks"] == ["0", "1", "2"]
     assert "replay" not in live
+
+
+def test_a_sub_that_replays_too_much_waits_for_the_next_minute(stage: Stage) -> None:
+    """Whatever it connects with: each answer says that there is more, and nothing of it
+    comes before the minute is over."""
+    stage.write(chunks=2)
+    record = stage.log.store.last(STREAM)
+    assert record is not None
+    for _ in range(12):
+        text = '"' + "x" * 27_000 + '"'
+        record = stage.log.append(STREAM, R1, "w", record.next, [text])
+    sent = answers = 0
+    while sent < REPLAY_BYTES_A_MINUTE + ANSWER_BYTES:
+        answers += 1
+        stage.connect(f"c{answers}")
+        frames = stage.send(f"c{answers}", type="subscribe", stream=STREAM, n=1)
+        assert frames[-1]["more"] is True
+        if len(frames) == 1:
+            break
+        sent += sum(len(json.dumps(one)) for one in frames[:-1])
+    assert REPLAY_BYTES_A_MINUTE <= sent <= REPLAY_BYTES_A_MINUTE + ANSWER_BYTES
+    assert stage.counted["ReplaysThrottled"] == 1
+    stage.connect("other", sub="u8")
+    assert len(stage.send("other", type="subscribe", stream=STREAM, n=1)) > 1
+    stage.clock.advance(60)
+    assert len(stage.send(type="subscribe", stream=STREAM, n=2)) > 1
+
+
+def test_a_small_answer_costs_no_write(stage: Stage) -> None:
+    stage.write()
+    stage.connect()
+    assert len(stage.send(type="subscribe", stream=STREAM, n=1)) == 2
+    assert stage.state.spend("u7", stage.clock() // 60_000, 0, 0) == 0

@@ -98,6 +98,10 @@ class State(Protocol):
     def connections_of(self, sub: str) -> list[str]:
         """Return the ids of the connections of a `sub`; some may be dead."""
 
+    def spend(self, sub: str, minute: int, amount: int, expires_at: int) -> int:
+        """Add to what a `sub` has spent in a minute; return the sum. A call that raised
+        `Unavailable` may count twice."""
+
     def subscribe(self, subscription: Subscription, expires_at: int) -> None:
         """Store a subscription, unless one with a greater `n` is there."""
 

@@ -32,6 +32,9 @@ from .rules import ended_by
 MAX_BAD_FRAMES = 20
 ANSWER_BYTES = 256_000
 ANSWER_MS = 10_000
+# Of one sub, over all its connections; smaller answers are not counted at all.
+REPLAY_BYTES_A_MINUTE = 25_000_000
+COUNTED_BYTES = 64_000
 # API Gateway ends a connection after two hours; its rows may go a little later.
 CONNECTION_SECONDS = 7_800
 # The sub of a connection that came with an expired token; no token can have it.
@@ -71,6 +74,8 @@ class Session:
         self._clock = clock
         self._origins = frozenset(origins)
         self._count = count
+        # Until when (minute) a sub gets no more replays, as far as is known here.
+        self._throttled: dict[str, int] = {}
 
     # ---- events ----------------------------------------------------------------------
 
@@ -120,18 +125,18 @@ class Session:
         return self._cancel(connection, frame)
 
     def _subscribe(self, connection: Connection, frame: frames.Subscribe) -> None:
-        answer = _Answer(self._clock())
+        answer = self._new_answer(connection)
         new = 0 if frame.stream in connection.streams else 1
         self._check_room(len(connection.streams) + new)
         facts = self._serve(
             connection, frame.stream, frame.n, frame.position, answer, frame.compact
         )
-        self._count("ReplayedChunks", answer.chunks)
+        self._account(connection, answer)
         if not answer.gone:
             self._push(connection.id, frames.subscribed(frame.stream, frame.n, facts))
 
     def _sync(self, connection: Connection, frame: frames.Sync) -> None:
-        answer = _Answer(self._clock())
+        answer = self._new_answer(connection)
         self._check_room(len(connection.streams.keys() | frame.streams.keys()))
         tails: dict[str, Any] = {
             name: {"error": problem.as_dict()}
@@ -153,7 +158,7 @@ class Session:
                 tails[stream] = {"error": problem.as_dict()}
             if answer.gone:
                 break
-        self._count("ReplayedChunks", answer.chunks)
+        self._account(connection, answer)
         if not answer.gone:
             self._push(connection.id, frames.synced(frame.n, self._clock(), tails))
 
@@ -200,6 +205,30 @@ class Session:
         self._answer(connection.id, type="authorized", expires_at=rights.exp, n=frame.n)
 
     # ---- parts -----------------------------------------------------------------------
+
+    def _new_answer(self, connection: Connection) -> _Answer:
+        """Return an answer's budget: none at all, for a sub that replays too much. It
+        is told `more`, and so asks on, with pauses."""
+        now = self._clock()
+        answer = _Answer(now)
+        if self._throttled.get(connection.rights.sub, -1) >= now // 60_000:
+            self._count("ReplaysThrottled", 1)
+            answer.stopped = True
+        return answer
+
+    def _account(self, connection: Connection, answer: _Answer) -> None:
+        self._count("ReplayedChunks", answer.chunks)
+        if answer.bytes < COUNTED_BYTES:
+            return
+        sub, minute = connection.rights.sub, self._clock() // 60_000
+        with contextlib.suppress(Unavailable):
+            spent = self._state.spend(sub, minute, answer.bytes, self._now() + 300)
+            if spent >= REPLAY_BYTES_A_MINUTE:
+                self._throttled = {
+                    name: until
+                    for name, until in self._throttled.items()
+                    if until >= minute
+                } | {sub: minute}
 
     def _serve(
         self,
@@ -290,16 +319,18 @@ class _Answer:
 
     def __init__(self, now: int) -> None:
         self._deadline = now + ANSWER_MS
-        self._left = ANSWER_BYTES
+        self.bytes = 0
         self.chunks = 0
         self.stopped = False
         self.gone = False
 
     def take(self, frame: str, now: int) -> bool:
         """Whether the frame may still be sent; if not, the answer has stopped."""
-        self._left -= chunks.size(frame)
-        if self._left < 0 or self.late(now):
+        size = chunks.size(frame)
+        if self.bytes + size > ANSWER_BYTES or self.late(now):
             self.stopped = True
+        else:
+            self.bytes += size
         return not self.stopped
 
     def late(self, now: int) -> bool:

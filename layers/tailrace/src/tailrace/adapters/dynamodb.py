@@ -105,6 +105,7 @@ class DynamoDBState:
     | `connection#<id>` | `stream#<stream>` | a stream that it subscribes to |
     | `stream#<stream>` | `<connection>` | a subscription |
     | `sub#<sub>` | `<connection>` | a connection of a sub |
+    | `spent#<sub>` | `<minute>` | what a sub spent in a minute |
     | `lease#<stream>` | `<run>#<writer>` | a lease |
     | `key#<stream>` | `<key>` | where a keyed call began |
     """
@@ -170,6 +171,25 @@ class DynamoDBState:
 
     def connections_of(self, sub: str) -> list[str]:
         return [item["sk"]["S"] for item in self._rows(f"sub#{sub}")]
+
+    def spend(self, sub: str, minute: int, amount: int, expires_at: int) -> int:
+        answer = attempt(
+            lambda: self._client.update_item(
+                TableName=self._table,
+                Key={"pk": {"S": f"spent#{sub}"}, "sk": {"S": str(minute)}},
+                UpdateExpression="ADD #spent :amount SET #expires_at = :expires_at",
+                ExpressionAttributeNames={
+                    "#spent": "spent",
+                    "#expires_at": "expires_at",
+                },
+                ExpressionAttributeValues={
+                    ":amount": {"N": str(amount)},
+                    ":expires_at": {"N": str(expires_at)},
+                },
+                ReturnValues="UPDATED_NEW",
+            )
+        )
+        return int(answer["Attributes"]["spent"]["N"])
 
     # ---- subscriptions ---------------------------------------------------------------
 

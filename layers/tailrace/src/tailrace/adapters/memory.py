@@ -67,6 +67,7 @@ class MemoryState:
         self._subscriptions: dict[str, dict[str, Subscription]] = defaultdict(dict)
         self._leases: dict[tuple[str, str, str], Lease] = {}
         self._keys: dict[tuple[str, str], int] = {}
+        self._spent: dict[tuple[str, int], int] = defaultdict(int)
 
     def put_connection(self, connection: Connection, expires_at: int) -> None:
         with self._lock:
@@ -113,6 +114,11 @@ class MemoryState:
                 for connection in self._connections.values()
                 if connection.rights.sub == sub
             ]
+
+    def spend(self, sub: str, minute: int, amount: int, expires_at: int) -> int:
+        with self._lock:
+            self._spent[(sub, minute)] += amount
+            return self._spent[(sub, minute)]
 
     def subscribe(self, subscription: Subscription, expires_at: int) -> None:
         with self._lock:
