@@ -100,7 +100,7 @@ async def trouble(proxy: Proxy, figures: Figures) -> None:
     for tick in range(1, 1_000_000):
         await asyncio.sleep(0.5)
         living = list(proxy.living)
-        for link in chance.sample(living, min(len(living), 1 + len(living) // 50)):
+        for link in chance.sample(living, min(len(living), 1 + len(living) // 100)):
             link.abort()
             figures.cuts += 1
         if tick % 20 == 0:
@@ -173,8 +173,13 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
                 async with asyncio.timeout(given.seconds + PATIENCE):
                     producers = [produce(stack, s, given, figures) for s in streams]
                     totals = await asyncio.gather(*producers)
-                    done = time.monotonic()
-                    await asyncio.gather(*watchers)
+                done = time.monotonic()
+                weather.cancel()
+                _, waiting = await asyncio.wait(watchers, timeout=PATIENCE)
+                if waiting:
+                    figures.wrong.append(f"{len(waiting)} consumers never had the end")
+                for watcher in set(watchers) - waiting:
+                    watcher.result()
             finally:
                 weather.cancel()
                 for task in watchers:
