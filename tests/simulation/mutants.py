@@ -292,14 +292,14 @@ MUTANTS = (
         "        ]\n",
     ),
     _in(
-        "fanout.py",
+        "delivery.py",
         "exp is not checked",
         "delivery 2",
         "                if subscription.exp * 1000 > now:",
         "                if subscription.exp > 0:",
     ),
     _in(
-        "fanout.py",
+        "delivery.py",
         "a throttled push fails the batch",
         "delivery 2",
         '            self._count("PushesThrottled", 1)\n',
@@ -307,13 +307,11 @@ MUTANTS = (
         '            raise RuntimeError("429")\n',
     ),
     _in(
-        "fanout.py",
+        "delivery.py",
         "a client that was throttled fails its stream",
         "delivery 2",
-        "        return [number for stream, number in first.items() if stream not in "
-        "subscribers]",
-        "        return [number for stream, number in first.items() if not "
-        "subscribers.get(stream, [0])]",
+        "        return streams.keys() - subscribers.keys()",
+        "        return {one for one in streams if not subscribers.get(one, [0])}",
     ),
     _in(
         "fanout.py",
@@ -326,19 +324,18 @@ MUTANTS = (
         "fanout.py",
         "what failed is not reported",
         "delivery 2",
-        "        return [number for stream, number in first.items() if stream not in "
-        "subscribers]",
+        "        return [number for stream, number in first.items() if stream in failed]",
         "        return []",
     ),
     _in(
-        "fanout.py",
+        "delivery.py",
         "a failed push is overtaken by the next slice",
         "delivery 2",
         "        while outcome is Push.DONE and pushed < len(frames):",
         "        while outcome is not Push.GONE and pushed < len(frames):",
     ),
     _in(
-        "fanout.py",
+        "delivery.py",
         "two pushes to one connection at a time",
         "delivery 2",
         "        self._run_all([partial(self._drain, one, deadline) for one in "
@@ -350,8 +347,8 @@ MUTANTS = (
         "fanout.py",
         "the records of a batch are not in order",
         "delivery 2",
-        "            ordered = [by_seq[seq] for seq in sorted(by_seq)]",
-        "            ordered = [by_seq[seq] for seq in sorted(by_seq, reverse=True)]",
+        "[by_seq[seq] for seq in sorted(by_seq)]",
+        "[by_seq[seq] for seq in sorted(by_seq, reverse=True)]",
     ),
     _in(
         "adapters/memory.py",

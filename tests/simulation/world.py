@@ -12,6 +12,7 @@ from typing import Any
 
 from tailrace import tokens
 from tailrace.adapters.memory import MemoryLog, MemoryState
+from tailrace.delivery import Delivery
 from tailrace.errors import Unavailable
 from tailrace.fanout import Fanout
 from tailrace.log import Log
@@ -59,7 +60,7 @@ class Container:
         self._world = world
         if kind == "fanout":
             self.handler = Fanout(
-                world.state_port, world.api, clock, world.kernel.side_by_side
+                Delivery(world.state_port, world.api, clock, world.kernel.side_by_side)
             )
             return
         log = world.new_log(clock)

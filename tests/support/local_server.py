@@ -21,8 +21,8 @@ from websockets.typing import Subprotocol
 from tailrace import frames, tokens
 from tailrace.adapters.calls import local_clock
 from tailrace.adapters.memory import MemoryLog, MemoryState
+from tailrace.delivery import Delivery
 from tailrace.errors import TailraceError
-from tailrace.fanout import Change, Fanout
 from tailrace.log import Log
 from tailrace.ports import Push
 from tailrace.records import Record
@@ -76,7 +76,7 @@ class LocalServer:
         self._session = Session(
             self.log, self.state, self, Keys(), local_clock, origins=["*"]
         )
-        self._fanout = Fanout(self.state, self, local_clock, self._run_all)
+        self._delivery = Delivery(self.state, self, local_clock, self._run_all)
         self._ids = itertools.count(1)
         self._sockets: dict[str, asyncio.Queue[str | None]] = {}
         self._server: Server | None = None
@@ -178,7 +178,7 @@ class LocalServer:
         await socket.close()
 
     def _feed(self, record: Record) -> None:
-        self._fanout.push([Change("1", record)], FOREVER)
+        self._delivery.deliver({record.stream: [record]}, FOREVER)
 
     def _run_all(self, tasks: Any) -> None:
         for task in tasks:

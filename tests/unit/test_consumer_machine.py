@@ -33,6 +33,7 @@ from tailrace.consumer.asks import (
 )
 from tailrace.consumer.cursor import Concluded, Delivered
 from tailrace.consumer.machine import Closed, Machine
+from tailrace.delivery import Delivery
 from tailrace.errors import Forbidden, TooMany
 from tailrace.fanout import Change, Fanout
 from tailrace.frames import MAX_STREAMS
@@ -65,7 +66,9 @@ class Network:
             self.world.log, self.world.state, self, object(),  # type: ignore[arg-type]
             self.world.clock, origins=["*"],
         )  # fmt: skip
-        self._fanout = Fanout(self.world.state, self, self.world.clock, self._run_all)
+        self._fanout = Fanout(
+            Delivery(self.world.state, self, self.world.clock, self._run_all)
+        )
 
     # ---- time ------------------------------------------------------------------------
 

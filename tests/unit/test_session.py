@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tailrace import tokens
+from tailrace.delivery import Delivery
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
-from tailrace.fanout import Change, Fanout
 from tailrace.ports import Push, Subscription
 from tailrace.session import (
     ANSWER_BYTES,
@@ -587,19 +587,18 @@ def test_a_consumer_that_lost_the_last_slices_of_a_run_gets_them_before_the_next
     )
 
 
-def test_session_and_fanout_together_show_everything_once(stage: Stage) -> None:
+def test_session_and_delivery_together_show_everything_once(stage: Stage) -> None:
     stage.connect()
     stage.send(type="subscribe", stream=STREAM, n=1)
     stage.write(R1, chunks=3)
-    fanout = Fanout(
+    delivery = Delivery(
         stage.state,
         stage.gateway,
         stage.clock,
         one_after_the_other,
     )
     before = len(stage.gateway.sent["c1"])
-    changes = [Change(str(one.seq), one) for one in stage.records()]
-    assert fanout.push(changes, stage.clock() + 1) == []
+    delivery.deliver({STREAM: stage.records()}, stage.clock() + 1)
     (live,) = map(json.loads, stage.gateway.sent["c1"][before:])
     assert live["chunks"] == ["0", "1", "2"]
     assert "replay" not in live

@@ -66,16 +66,18 @@ def fanout(telemetry: Telemetry) -> Fanout:
     """Build what the fan-out function needs."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from .delivery import Delivery
     from .fanout import Fanout
 
     settings = from_environment().require("state_table", "connections_url")
-    return Fanout(
+    delivery = Delivery(
         DynamoDBState(_dynamodb(_PUSHERS), settings.state_table),
         _gateway(settings, _PUSHERS),
         local_clock,
         _side_by_side(ThreadPoolExecutor(_PUSHERS)),
         count=telemetry.count,
     )
+    return Fanout(delivery, count=telemetry.count)
 
 
 def _log(settings: Settings, telemetry: Telemetry) -> Log:

@@ -1,0 +1,232 @@
+"""The delivery: one client costs nobody anything, and no frame overtakes another."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tailrace.delivery import Delivery
+from tailrace.errors import Unavailable
+from tailrace.ports import Push, Subscription
+from tests.support.worlds import STREAM, World, run_id
+
+R1 = run_id(1)
+
+
+class Stage(World):
+    """A world whose records are delivered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: dict[str, int] = {}
+        self.delivery = self.make(lambda tasks: [task() for task in tasks] and None)
+
+    def make(self, run_all: Callable[[Sequence[Callable[[], None]]], Any]) -> Delivery:
+        return Delivery(
+            self.state,
+            self.gateway,
+            self.clock,
+            run_all,
+            count=lambda name, value: self.counted.__setitem__(
+                name, self.counted.get(name, 0) + value
+            ),
+        )
+
+    def subscribe(self, *ids: str, stream: str = STREAM, exp: int = 2**40) -> None:
+        for id in ids:
+            self.state.subscribe(Subscription(stream, id, 1, exp), 0)
+
+    def write(self, run: str = R1, stream: str = STREAM, records: int = 3) -> None:
+        seq = self.log.open(stream, "w", run).next
+        for _ in range(records):
+            seq = self.log.append(stream, run, "w", seq, [f'"{seq}"']).next
+
+    def deliver(self, *streams: str) -> set[str]:
+        return self.delivery.deliver(
+            {stream: self.records(stream) for stream in streams or (STREAM,)},
+            self.clock() + 10_000,
+        )
+
+    def got(self, id: str) -> list[dict[str, Any]]:
+        return [json.loads(frame) for frame in self.gateway.sent[id]]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_batch_reaches_every_subscriber_as_few_slices(stage: Stage) -> None:
+    stage.subscribe("c1", "c2")
+    stage.write(records=50)
+    assert stage.deliver() == set()
+    for id in ("c1", "c2"):
+        (slice_,) = stage.got(id)
+        assert (slice_["seq"], slice_["next"], len(slice_["chunks"])) == (1, 52, 50)
+    assert stage.counted["SlicesPushed"] == 2
+
+
+def test_streams_do_not_mix(stage: Stage) -> None:
+    stage.subscribe("c1")
+    stage.subscribe("c2", stream="chat:43")
+    stage.write()
+    stage.write(stream="chat:43", records=1)
+    stage.deliver(STREAM, "chat:43")
+    assert [one["stream"] for one in stage.got("c1")] == [STREAM]
+    assert [one["stream"] for one in stage.got("c2")] == ["chat:43"]
+
+
+def test_nothing_is_pushed_past_exp(stage: Stage) -> None:
+    stage.subscribe("late", exp=stage.clock() // 1000)
+    stage.subscribe("fresh", exp=stage.clock() // 1000 + 1)
+    stage.write()
+    stage.deliver()
+    assert stage.got("late") == []
+    assert len(stage.got("fresh")) == 1
+
+
+def test_a_connection_that_is_gone_loses_the_row_that_was_read_only(
+    stage: Stage,
+) -> None:
+    stage.subscribe("c1", "c2")
+    stage.gateway.gone.add("c1")
+    push = stage.gateway.push
+
+    def resubscribe_meanwhile(connection: str, frame: str) -> Push:
+        if connection == "c2":
+            stage.state.subscribe(Subscription(STREAM, "c2", 2, 2**40), 0)
+            return Push.GONE
+        return push(connection, frame)
+
+    stage.gateway.push = resubscribe_meanwhile  # type: ignore[method-assign]
+    stage.write()
+    assert stage.deliver() == set()
+    assert [(row.connection, row.n) for row in stage.state.subscribers(STREAM)] == [
+        ("c2", 2)
+    ]
+    assert stage.counted["ConnectionsGone"] == 2
+
+
+@pytest.mark.parametrize("outcome", [Push.THROTTLED, Push.FAILED])
+def test_a_failed_push_is_tried_once_more_and_never_overtaken(
+    stage: Stage, outcome: Push
+) -> None:
+    stage.subscribe("full", "fine")
+    stage.write(records=1)
+    for seq in range(3, 8):
+        stage.log.append(STREAM, R1, "w", seq, [json.dumps("x" * 27_000)])
+    tries: list[int] = []
+    push = stage.gateway.push
+
+    def full(connection: str, frame: str) -> Push:
+        seq = json.loads(frame)["seq"]
+        if connection == "full":
+            tries.append(seq)
+            if seq == 4:
+                return outcome
+        return push(connection, frame)
+
+    stage.gateway.push = full  # type: ignore[method-assign]
+    assert stage.deliver() == set(), "one client never fails the batch"
+    assert tries == [1, 4, 4]
+    assert [one["seq"] for one in stage.got("fine")] == [1, 4, 5, 6, 7]
+    assert len(stage.state.subscribers(STREAM)) == 2
+    assert stage.counted["PushesThrottled"] == 2
+
+
+def test_the_subscribers_of_many_streams_are_asked_for_side_by_side(
+    stage: Stage,
+) -> None:
+    streams = [f"chat:{number}" for number in range(3)]
+    meet = threading.Barrier(len(streams))
+    subscribers = stage.state.subscribers
+
+    def together(stream: str) -> Any:
+        meet.wait(10)
+        return subscribers(stream)
+
+    for stream in streams:
+        stage.subscribe("c1", stream=stream)
+        stage.write(stream=stream)
+    stage.state.subscribers = together  # type: ignore[method-assign]
+    with ThreadPoolExecutor(3) as pool:
+        stage.delivery = stage.make(
+            lambda tasks: list(pool.map(lambda task: task(), tasks))
+        )
+        assert stage.deliver(*streams) == set()
+    assert [one["stream"] for one in stage.got("c1")] == streams
+
+
+def test_a_row_that_cannot_be_dropped_now_fails_nothing(stage: Stage) -> None:
+    stage.subscribe("c1")
+    stage.gateway.gone.add("c1")
+
+    def broken(*args: Any) -> None:
+        raise Unavailable("AWS: ThrottlingException")
+
+    stage.state.drop = broken  # type: ignore[method-assign]
+    stage.write()
+    assert stage.deliver() == set()
+
+
+def test_the_lag_is_that_of_the_oldest_record(stage: Stage) -> None:
+    stage.write()
+    stage.clock.advance(0.25)
+    stage.deliver()
+    assert stage.counted["FeedLag"] == 250
+
+
+def test_one_connection_is_never_pushed_to_twice_at_a_time(stage: Stage) -> None:
+    """§3.2: two posts under way to one connection have no order. It subscribes to two
+    streams of the batch; the other connections are served meanwhile."""
+    stage.subscribe("both", "one")
+    stage.subscribe("both", "two", stream="chat:43")
+    stage.write()
+    stage.write(stream="chat:43")
+    under_way: set[str] = set()
+    together: list[set[str]] = []
+    lock = threading.Lock()
+    meet = threading.Barrier(3)
+    met: set[str] = set()
+
+    def push(connection: str, frame: str) -> Push:
+        with lock:
+            assert connection not in under_way
+            under_way.add(connection)
+            together.append(set(under_way))
+            first = connection not in met
+            met.add(connection)
+        if first:
+            meet.wait(10)
+        with lock:
+            under_way.remove(connection)
+        return Push.DONE
+
+    stage.gateway.push = push  # type: ignore[method-assign]
+    with ThreadPoolExecutor(3) as pool:
+        stage.delivery = stage.make(
+            lambda tasks: list(pool.map(lambda task: task(), tasks))
+        )
+        assert stage.deliver(STREAM, "chat:43") == set()
+    assert {"both", "one", "two"} in together
+
+
+def test_who_cannot_be_looked_up_is_said_and_holds_up_nobody(stage: Stage) -> None:
+    stage.subscribe("c1")
+    stage.write()
+    stage.write(stream="chat:43")
+    subscribers = stage.state.subscribers
+
+    def throttled(stream: str) -> Any:
+        if stream == "chat:43":
+            raise Unavailable("AWS: ThrottlingException")
+        return subscribers(stream)
+
+    stage.state.subscribers = throttled  # type: ignore[method-assign]
+    assert stage.deliver("chat:43", STREAM) == {"chat:43"}
+    assert len(stage.got("c1")) == 1
