@@ -93,7 +93,9 @@ def test_nothing_is_pushed_past_exp(stage: Stage) -> None:
 def test_a_connection_that_is_gone_loses_the_row_that_was_read_only(
     stage: Stage,
 ) -> None:
-    stage.subscribe("c1", "c2")
+    """And the others are served: in AWS's sample one stale connection fails every
+    broadcast (https://github.com/aws-samples/simple-websockets-chat-app)."""
+    stage.subscribe("c1", "c2", "c3")
     stage.gateway.gone.add("c1")
     push = stage.gateway.push
 
@@ -107,8 +109,10 @@ def test_a_connection_that_is_gone_loses_the_row_that_was_read_only(
     stage.write()
     assert stage.deliver() == set()
     assert [(row.connection, row.n) for row in stage.state.subscribers(STREAM)] == [
-        ("c2", 2)
+        ("c2", 2),
+        ("c3", 1),
     ]
+    assert stage.got("c3")
     assert stage.counted["ConnectionsGone"] == 2
 
 

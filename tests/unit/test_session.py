@@ -205,6 +205,27 @@ def test_between_replay_and_live_there_is_no_hole(stage: Stage) -> None:
     assert [one.connection for one in pushed] == ["c1"]
 
 
+def test_what_is_written_in_the_moment_of_the_answer_is_pushed(stage: Stage) -> None:
+    """The acknowledgement came, and the subscription did not hold yet:
+    https://github.com/aws/aws-appsync-community/issues/405."""
+    stage.write(chunks=1)
+    stage.connect()
+    delivery = Delivery(stage.state, stage.gateway, stage.clock, one_after_the_other)
+    push = stage.gateway.push
+
+    def written_upon(connection: str, frame: str) -> Push:
+        outcome = push(connection, frame)
+        if json.loads(frame)["type"] == "subscribed":
+            after = stage.log.append(STREAM, R1, "w", 3, ['"after"'])
+            delivery.deliver({STREAM: [after]}, stage.clock() + 1)
+        return outcome
+
+    stage.gateway.push = written_upon  # type: ignore[method-assign]
+    *_, answer, live = stage.send(type="subscribe", stream=STREAM, n=1)
+    assert answer["tail"] == 2
+    assert (live["seq"], live["chunks"]) == (3, ["after"])
+
+
 def test_a_long_answer_stops_at_its_budget_and_is_asked_on(stage: Stage) -> None:
     stage.log.open(STREAM, "w", R1)
     seq = 2

@@ -320,6 +320,92 @@ for (const major of MAJORS) {
       assert.equal(textOf(chat), `Hel${Array.from({ length: 20 }, (_, i) => `${i} `).join("")}`);
     });
 
+    test("frames that come again, or in the order of yesterday, change nothing", async () => {
+      // https://github.com/kirodotdev/KiroCrew/pull/9551
+      const { w, chat, sent } = await halfway();
+      const [socket] = w.network.open;
+      const seen = [];
+      const { receive } = socket;
+      socket.receive = (frame) => {
+        seen.push(frame);
+        receive.call(socket, frame);
+      };
+      for (const text of ["a", "b", "a", "c"]) {
+        w.say(delta(text));
+        await w.run(100);
+        for (const frame of [...seen].reverse()) receive.call(socket, frame);
+      }
+      const slices = seen.filter(({ type }) => type === "slice");
+      assert.equal(slices.length, 4);
+      receive.call(socket, {
+        ...slices[0],
+        next: slices[2].next,
+        chunks: slices.slice(0, 3).flatMap(({ chunks }) => chunks),
+      });
+      await w.run();
+      assert.equal(textOf(chat), "Helabac");
+      w.say(textEnd(), finish);
+      w.end("completed");
+      await w.run();
+      await sent;
+      assert.equal(textOf(chat), "Helabac");
+      assert.deepEqual(chat.errors, []);
+    });
+
+    test("what is lost right after the subscription was confirmed is found all the same", async () => {
+      // https://github.com/aws/aws-appsync-community/issues/405
+      const { w } = await halfway();
+      const chat = w.page({ messages: [question] });
+      const resumed = chat.resumeStream();
+      await w.run(100);
+      assert.equal(w.network.open.length, 2);
+      w.server.faults = { ...CALM, lose: 1 };
+      w.say(delta("lo"));
+      await w.run(100);
+      w.server.faults = CALM;
+      assert.equal(textOf(chat), "Hel");
+      await w.run(30_000);
+      assert.equal(textOf(chat), "Hello");
+      w.say(textEnd(), finish);
+      w.end("completed");
+      await w.run();
+      await resumed;
+    });
+
+    test("an end that was lost is found, and nothing streams for ever", async () => {
+      // https://github.com/vercel/resumable-stream/pull/47
+      const { w, chat, sent } = await halfway();
+      w.server.faults = { ...CALM, lose: 1 };
+      w.say(delta("lo"), textEnd(), finish);
+      w.end("completed");
+      await w.run(100);
+      w.server.faults = CALM;
+      assert.equal(chat.status, "streaming");
+      await w.run(30_000);
+      await sent;
+      assert.equal(textOf(chat), "Hello");
+      assert.equal(chat.status, "ready");
+    });
+
+    test("a socket that is closed cleanly in mid-answer does not end it", async () => {
+      // The answer stays cut off, and nobody reconnects: https://github.com/recoupable/app/pull/1924
+      const { w, chat, sent } = await halfway();
+      for (const socket of w.network.open) socket.fail(1000);
+      await w.run(10_000);
+      assert.equal(chat.status, "streaming");
+      await whole(w, chat, sent);
+    });
+
+    test("a job that completes without a finish is told from one that said it", async () => {
+      const { w, chat, sent } = await halfway();
+      w.say(delta("lo"), textEnd());
+      w.end("completed");
+      await w.run();
+      await sent;
+      assert.equal(chat.status, "ready");
+      if (major > 5) assert.equal(chat.finished[0].finishReason, "other");
+    });
+
     test("a second tab sees the same", async () => {
       const { w, chat, sent } = await halfway();
       const second = w.page({ messages: [question] });
