@@ -76,13 +76,17 @@ lock: | $(UV) ## Resolve the dependencies anew, within their ranges (UPGRADE=1: 
 
 # --- develop ----------------------------------------------------------------
 
+# Side by side, each with a local AWS of its own; a file's tests stay together.
+WORKERS ?= 2
+
 .PHONY: demo
 demo: setup ## Start a local AWS, deploy this template onto it, open the demo page
 	@$(NO_ACCOUNT) $(BIN)/python -m demo
 
 .PHONY: test
 test: setup browser ## Run every test: units, contracts, functions, deployed stack, browser
-	$(NO_ACCOUNT) $(BIN)/python -X dev -m pytest $(ARGS)
+	$(NO_ACCOUNT) PYTHONDEVMODE=1 \
+		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 	npm test --silent --prefix clients/js
 
 .PHONY: check

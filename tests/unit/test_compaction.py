@@ -191,7 +191,7 @@ def read() -> Iterator[Read]:
 
 
 @pytest.mark.parametrize("major", MAJORS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(chunks=messages(), sizes=SIZES)
 def test_the_sdks_reader_makes_the_same_of_it_from_every_cursor(
     read: Read, major: int, chunks: list[Any], sizes: list[int]

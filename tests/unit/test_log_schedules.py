@@ -200,6 +200,4 @@ class Schedules(RuleBasedStateMachine):
 
 
 TestSchedules = Schedules.TestCase
-TestSchedules.settings = settings(
-    max_examples=400, stateful_step_count=60, deadline=None
-)
+TestSchedules.settings = settings(max_examples=400, stateful_step_count=60)
