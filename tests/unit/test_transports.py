@@ -139,9 +139,18 @@ def test_other_operations_are_asked_as_the_api_says(
         transport.ask({"operation": "nonsense", "stream": STREAM})
 
 
-def test_in_process_closes_no_connections(world: World) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"operation": "disconnect", "sub": "x"},
+        {"operation": "delete", "stream": STREAM},
+    ],
+)
+def test_in_process_says_who_may_do_what_its_policy_does_not_grant(
+    world: World, call: dict[str, str]
+) -> None:
     with pytest.raises(Invalid, match="publish function"):
-        InProcess(world.log).ask({"operation": "disconnect", "sub": "x"})
+        InProcess(world.log).ask(call)
     assert InProcess(world.log).clock() == NOW
 
 

@@ -71,12 +71,17 @@ class InProcess:
         return _of(tail)
 
     def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
-        if payload.get("operation") == "disconnect":
-            raise Invalid("disconnect: only the publish function may close connections")
+        operation = payload.get("operation")
+        if operation in _NOT_GRANTED:
+            raise Invalid(f"{operation}: ask the publish function")
         answer = self._publish.handle(payload)
         if "error" in answer:
             raise from_dict(answer["error"])
         return answer
+
+
+# Operations that need more than `PublishInProcessPolicy` grants.
+_NOT_GRANTED = ("delete", "disconnect")
 
 
 class _NoGateway(Gateway):
