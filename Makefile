@@ -90,7 +90,7 @@ test: setup browser ## Run every test: units, contracts, functions, deployed sta
 	npm test --silent --prefix clients/js
 
 .PHONY: check
-check: setup ## Check format, lint, types, import rules and the template
+check: setup ## Check format, lint, types, import rules, template and dependencies
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy $(TYPED)
@@ -99,6 +99,7 @@ check: setup ## Check format, lint, types, import rules and the template
 	$(NO_ACCOUNT) $(BIN)/sam validate --lint
 	npm run check --silent --prefix clients/js
 	clients/js/node_modules/.bin/tsc -p demo
+	$(BIN)/python .ci/audit.py
 
 .PHONY: format
 format: setup ## Rewrite the Python files in the one format
