@@ -33,12 +33,18 @@ import { errorOf, TailraceError } from "./errors.js";
  * @property {"submit-message" | "regenerate-message"} trigger
  * @property {string | undefined} messageId
  *
- * @typedef {{api?: string, body?: object, headers?: HeadersInit, credentials?: RequestCredentials}} Prepared
+ * @typedef {{
+ *   api?: string, body?: object, headers?: HeadersInit, credentials?: RequestCredentials, messages?: any[],
+ * }} Prepared `messages`: where it is sent by the socket; by POST they are in the body
  *
  * @typedef {object} TransportOptions
  * @property {Client | import("./client.js").ClientOptions} client a client, which stays the
  *   application's, or the options of one, which `close` closes
  * @property {(chatId: string) => string} [stream] the stream of a chat; by default `chat:<id>`
+ * @property {"post" | "socket"} [send] how a turn is sent: by POST to `api`, the default; or by
+ *   the socket, to the stack's job function. There a turn is refused over 32,000 bytes, as
+ *   `too_large`, so that only the last message goes unless `prepareSendMessagesRequest` says
+ *   otherwise; and the token must grant `send`.
  * @property {string} [api] where a turn is sent to by POST; it answers with JSON
  *   `{run: string, stream?: string}` once the job is on its way. By default `/api/chat`.
  * @property {Resolvable<HeadersInit>} [headers]
@@ -109,6 +115,9 @@ const aborted = () => new DOMException("The request was aborted.", "AbortError")
  */
 const resolve = (value) =>
   typeof value === "function" ? /** @type {() => T | PromiseLike<T>} */ (value)() : value;
+
+/** @param {HeadersInit} [headers] */
+const plain = (headers) => Object.fromEntries(new Headers(headers));
 
 /** One run on its way into any number of `ReadableStream`s. */
 class Turn {
@@ -294,7 +303,7 @@ export class TailraceChatTransport {
    * @returns {Promise<ReadableStream<any>>}
    */
   async sendMessages({ chatId, abortSignal, ...turn }) {
-    const { run, stream } = await this.#post(chatId, abortSignal, turn);
+    const { run, stream } = await this.#send(chatId, abortSignal, turn);
     return this.#begin(chatId, run, stream).tap(abortSignal, () => this.#aborted(chatId));
   }
 
@@ -364,23 +373,30 @@ export class TailraceChatTransport {
    * @param {any} turn
    * @returns {Promise<{run: string, stream?: string}>}
    */
-  async #post(id, signal, { messages, trigger, messageId, metadata, ...request }) {
+  async #send(id, signal, { messages, trigger, messageId, metadata, ...request }) {
     const { options } = this;
-    const headers = {
-      ...Object.fromEntries(new Headers(await resolve(options.headers))),
-      ...Object.fromEntries(new Headers(request.headers)),
-    };
+    const headers = { ...plain(await resolve(options.headers)), ...plain(request.headers) };
     const body = { ...(await resolve(options.body)), ...request.body };
     const credentials = await resolve(options.credentials);
     const { api } = options;
     const asked = { api, id, messages, requestMetadata: metadata, body, headers, credentials };
     const prepared = await options.prepareSendMessagesRequest?.({ ...asked, trigger, messageId });
+    if (options.send === "socket") {
+      const turn = {
+        stream: options.stream(id),
+        id,
+        trigger,
+        messageId,
+        messages: prepared?.messages ?? messages.slice(-1),
+        headers: plain(prepared?.headers ?? headers),
+        body: prepared?.body ?? body,
+        metadata,
+      };
+      return this.client.send(turn, signal);
+    }
     const answer = await (options.fetch ?? globalThis.fetch)(prepared?.api ?? api, {
       method: "POST",
-      headers: {
-        "content-type": "application/json",
-        ...Object.fromEntries(new Headers(prepared?.headers ?? headers)),
-      },
+      headers: { "content-type": "application/json", ...plain(prepared?.headers ?? headers) },
       body: JSON.stringify(prepared?.body ?? { ...body, id, messages, trigger, messageId }),
       credentials: prepared?.credentials ?? credentials,
       signal,

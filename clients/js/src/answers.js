@@ -45,17 +45,15 @@ export const FRAMES = {
     if (n < (link.streams.get(stream) ?? 0)) return;
     for (const [, reader] of readersOf(s, stream)) Object.assign(reader, { ask: null, gapAt: s.now });
   },
-  cancelled(s, link, { n, reason = null }) {
-    strike(link, n);
-    for (const [id] of asking(s, link, n)) end(s, { type: "settle", id, reason });
-  },
+  cancelled: settle,
+  sent: settle,
   authorized(s, link, { n, expires_at }) {
     strike(link, n);
     s.refusals = 0;
     refreshAt(s, link, expires_at);
     sync(s, link);
   },
-  error(s, link, { type: _, stream, n, ...error }) {
+  error(s, link, { type: _, stream, n, requestId, ...error }) {
     const question = strike(link, n);
     const { code, retryable } = error;
     if (question?.type === "auth") {
@@ -73,8 +71,8 @@ export const FRAMES = {
     ) {
       retreat(s, link);
     } else {
-      // A refused cancel says nothing of those who read.
-      trouble(s, link, error, question?.type !== "cancel" && stream, n);
+      // A refused call says nothing of those who read.
+      trouble(s, link, error, question?.type !== "cancel" && !requestId && stream, n);
     }
   },
   gateway(s, link) {
@@ -83,6 +81,17 @@ export const FRAMES = {
     delay(link, soon, ({ due }) => due > soon);
   },
 };
+
+/**
+ * A call is answered.
+ * @param {State} s
+ * @param {Link} link
+ * @param {any} answer
+ */
+function settle(s, link, { type: _, n, ...answer }) {
+  strike(link, n);
+  for (const [id] of asking(s, link, n)) end(s, { type: "settle", id, answer });
+}
 
 /**
  * Takes a question off the list: it is answered.
@@ -155,7 +164,7 @@ function trouble(s, link, error, stream, n) {
   const concerned = asking(s, link, n);
   if (error.retryable) {
     for (const [, one] of concerned) {
-      if (stream && one.stream !== stream) continue;
+      if (stream && /** @type {import("./cursor.js").Reader} */ (one).stream !== stream) continue;
       one.ask = null;
       one.gapAt = s.now + backoff(++one.tries, s.random);
     }
@@ -168,7 +177,7 @@ function trouble(s, link, error, stream, n) {
 
 /**
  * @param {State} s
- * @param {import("./asks.js").Command & {id: string}} command the last about a reader or a cancel
+ * @param {import("./asks.js").Command & {id: string}} command the last about a reader or a call
  */
 export function end(s, command) {
   s.out.push(command);
@@ -182,7 +191,7 @@ export function end(s, command) {
 export function forget(s, id) {
   const { stream } = s.readers[id] ?? {};
   delete s.readers[id];
-  delete s.cancels[id];
+  delete s.calls[id];
   if (stream && !readersOf(s, stream).length) {
     for (const link of s.links) if (link.streams.has(stream)) leave(s, link, stream);
   }

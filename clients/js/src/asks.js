@@ -12,7 +12,7 @@ import { position } from "./cursor.js";
  *
  * @typedef {"idle" | "token" | "opening" | "syncing" | "live" | "waiting" | "closed"} Phase
  *
- * @typedef {{stream: string, run: string, due: number} & Pick<Reader, "gapAt" | "ask" | "tries" | "paused">} Cancel
+ * @typedef {{frame: Extract<import("./types.js").Question, {type: "cancel" | "send"}>, due: number} & Pick<Reader, "gapAt" | "ask" | "tries" | "paused">} Call
  *   It asks as a reader does, until it is answered or due.
  *
  * @typedef {import("./types.js").Question & {at: number, due: number}} Asked
@@ -41,7 +41,7 @@ import { position } from "./cursor.js";
  * @property {Link[]} links the one in use, and while rotating its successor
  * @property {number} sockets how many were opened
  * @property {Record<string, Reader>} readers
- * @property {Record<string, Cancel>} cancels
+ * @property {Record<string, Call>} calls
  * @property {{value: string, exp: number | null, used: boolean} | null} token
  * @property {boolean} fetching a token
  * @property {number} attempt of the reconnect
@@ -59,9 +59,9 @@ import { position } from "./cursor.js";
  *   | {type: "send", socket: number, frame: import("./types.js").ClientFrame}
  *   | ({id: string} & import("./cursor.js").Output)
  *   | {type: "fail", id: string, error: Failure}
- *   | {type: "settle", id: string, reason: string | null}} Command
+ *   | {type: "settle", id: string, answer: object}} Command
  *   `probe`: find out whether the server can be reached although a handshake failed. `fail`:
- *   of a reader or a cancel; `settle`: a cancel is answered.
+ *   of a reader or a call; `settle`: a call is answered.
  */
 
 /** Milliseconds without an answer, and without anything else, until a connection is dead. */
@@ -71,7 +71,7 @@ export const ANSWER = 5_000;
 export const isOpen = ({ phase }) => phase === "live" || phase === "syncing";
 
 /** @param {State} s */
-export const everyone = ({ readers, cancels }) => Object.entries({ ...readers, ...cancels });
+export const everyone = ({ readers, calls }) => Object.entries({ ...readers, ...calls });
 
 /**
  * The readers of a stream, or all.
@@ -128,14 +128,10 @@ export function askDue(s) {
   if (!isOpen(link)) return;
   for (const [, one] of everyone(s)) {
     if (one.ask || one.paused || one.gapAt > s.now) continue;
-    const { stream } = one;
     if ("due" in one) {
-      one.ask = {
-        socket: link.socket,
-        n: ask(s, link, { type: "cancel", stream, run: one.run }),
-        cursor: null,
-      };
+      one.ask = { socket: link.socket, n: ask(s, link, one.frame), cursor: null };
     } else {
+      const { stream } = one;
       const where = position(one);
       const [run, after] = where ?? [];
       const mode = one.compact && { compact: one.compact };

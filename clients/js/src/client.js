@@ -37,6 +37,11 @@ import { deadline, initial, status, step } from "./state.js";
  *   every change of `status`; answers the function that stops it
  * @property {(name: string, options?: import("./reader.js").StreamOptions) => import("./reader.js").Reader} stream
  *   a reader of a stream. Nothing is asked of the server before it is read.
+ * @property {(turn: import("./types.js").Turn, signal?: AbortSignal) => Promise<{stream: string, run: string}>} send
+ *   has the stack's job function begin an answer, and tells its run. `turn` reaches the job
+ *   unchecked; the token must grant `send` for its `stream`. Sent anew, under the same
+ *   `requestId`, until it is answered, for at most 30 s, so that it begins one answer however
+ *   often the connection breaks. `too_large` over 32,000 bytes, before anything is sent.
  * @property {() => number} time AWS time in milliseconds, estimated from the server's answers;
  *   before the first, this machine's
  * @property {() => void} close ends every reader with the error `closed`, and the connection,
@@ -169,7 +174,7 @@ export function createClient({
     if (online !== state.online || visible !== state.visible) dispatch({ type: "page", online, visible });
   }
 
-  /** @param {any} command about a reader or a cancel */
+  /** @param {any} command about a reader or a call */
   const pass = (command) => {
     const { type, id } = command;
     sinks.get(id)?.(command);
@@ -259,6 +264,19 @@ export function createClient({
       if (event.type === "unwatch") sinks.delete(event.id);
       dispatch(event);
     },
+    call: (frame, signal) =>
+      new Promise((resolve, reject) => {
+        signal?.throwIfAborted();
+        // Refused here and now, not when there is a connection.
+        encode({ ...frame, n: 1e9 });
+        const id = port.open({ type: "call", frame }, ({ answer, error }) =>
+          error ? reject(errorOf(error)) : resolve(answer),
+        );
+        signal?.addEventListener("abort", () => {
+          port.tell({ type: "unwatch", id });
+          reject(signal.reason);
+        });
+      }),
     time,
     pacer: {
       now: clock.now,
@@ -283,6 +301,8 @@ export function createClient({
         throw new TailraceError("invalid", `no stream name: ${name}`);
       return createReader(port, name, options);
     },
+    send: (turn, signal) =>
+      port.call({ requestId: `${Date.now()}.${random()}`, ...turn, type: "send" }, signal),
     time,
     close: () => dispatch({ type: "close" }),
   };

@@ -26,6 +26,7 @@ const NUMBERS = {
   synced: ["n", "time"],
   unsubscribed: [],
   cancelled: ["n"],
+  sent: ["n"],
   authorized: ["n", "expires_at"],
   error: [],
   gateway: [],

@@ -225,7 +225,7 @@ function test(s, link) {
 export function fatally(s, failure) {
   rest(s);
   for (const [id] of everyone(s)) s.out.push({ type: "fail", id, error: failure });
-  Object.assign(s, { readers: {}, cancels: {}, token: null, fetching: false, failure });
+  Object.assign(s, { readers: {}, calls: {}, token: null, fetching: false, failure });
   s.links[0].phase = "closed";
 }
 

@@ -15,8 +15,9 @@ import { textOf } from "./text.js";
  *
  * @typedef {object} Port
  * @property {(event: any, sink: (command: any) => void) => string} open gives the machine a
- *   reader or a cancel; `sink` gets the commands about it. Answers its id.
+ *   reader or a call; `sink` gets the commands about it. Answers its id.
  * @property {(event: any) => void} tell
+ * @property {(frame: any, signal?: AbortSignal) => Promise<any>} call sends a frame until it is answered
  * @property {() => number} time AWS time, as far as it is known
  * @property {import("./smooth.js").Pacer} pacer
  *
@@ -269,12 +270,8 @@ export function createReader(port, name, options) {
     async cancel() {
       while (!latest && reading) await reading.arrival();
       if (!latest) throw new TailraceError("invalid", "no run is known");
-      return new Promise((resolve, reject) => {
-        port.open({ type: "cancel", stream: name, run: latest }, ({ reason = null, error }) => {
-          if (error) reject(errorOf(error));
-          else resolve({ reason });
-        });
-      });
+      const { reason = null } = await port.call({ type: "cancel", stream: name, run: latest });
+      return { reason };
     },
     close,
   };

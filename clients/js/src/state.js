@@ -24,7 +24,7 @@ export { TABLE } from "./links.js";
  * @typedef {{now: number, random?: number} & (
  *   {type: "watch", id: string, stream: string, after?: import("./types.js").Cursor | null, run?: string | null, follow?: boolean, compact?: import("./types.js").Compact}
  *   | {type: "unwatch" | "pause" | "resume", id: string}
- *   | {type: "cancel", id: string, stream: string, run: string}
+ *   | {type: "call", id: string, frame: import("./asks.js").Call["frame"]}
  *   | {type: "token", token: string, exp?: number | null}
  *   | {type: "tokenless", fatal?: boolean, message?: string}
  *   | {type: "opened" | "lost", socket: number}
@@ -39,7 +39,7 @@ export { TABLE } from "./links.js";
 /** Milliseconds. */
 const SYNC = 25_000;
 const IDLE_SYNC = 300_000;
-const CANCEL = 30_000;
+const CALL = 30_000;
 const MISSES = 3;
 
 /** @returns {State} */
@@ -50,7 +50,7 @@ export const initial = () => ({
   links: [blank()],
   sockets: 0,
   readers: {},
-  cancels: {},
+  calls: {},
   token: null,
   fetching: false,
   attempt: 0,
@@ -87,7 +87,7 @@ export function step(state, event) {
       streams: new Map(link.streams),
     })),
     readers: copies(state.readers),
-    cancels: copies(state.cancels),
+    calls: copies(state.calls),
   };
   /** @type {(s: State, event: any) => void} */ (EVENTS[event.type])(s, event);
   return { state: s, commands: s.out };
@@ -100,7 +100,7 @@ export function step(state, event) {
  */
 export function deadline(s) {
   const [link, next] = s.links;
-  const at = Object.values(s.cancels).map(({ due }) => due);
+  const at = Object.values(s.calls).map(({ due }) => due);
   for (const { due, asked } of s.links) {
     at.push(due);
     for (const question of asked.values()) at.push(question.due);
@@ -157,8 +157,8 @@ const EVENTS = {
     if (s.readers[id]) Object.assign(s.readers[id], { paused: false, catching: true, gapAt: s.now });
     askDue(s);
   },
-  cancel(s, { id, stream, run }) {
-    s.cancels[id] = { stream, run, due: s.now + CANCEL, gapAt: s.now, ask: null, tries: 0, paused: false };
+  call(s, { id, frame }) {
+    s.calls[id] = { frame, due: s.now + CALL, gapAt: s.now, ask: null, tries: 0, paused: false };
     begin(s);
   },
   token(s, { token, exp = null }) {
@@ -203,8 +203,8 @@ const EVENTS = {
       if (link.due <= now) cause(s, "due", link);
       if (s.links.includes(link)) overdue(s, link);
     }
-    for (const id in s.cancels) {
-      if (s.cancels[id].due <= now)
+    for (const id in s.calls) {
+      if (s.calls[id].due <= now)
         end(s, { type: "fail", id, error: { code: "unavailable", retryable: true } });
     }
     const [link, next] = s.links;

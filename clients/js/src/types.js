@@ -33,17 +33,24 @@
  * @typedef {{type: "synced", n: number, time: number, tails: Record<string, Tail | {error: Failure}>}} Synced
  * @typedef {{type: "unsubscribed", stream: string, n?: number, reason?: string}} Unsubscribed
  * @typedef {{type: "cancelled", stream: string, run: string, reason: string | null, n: number}} Cancelled
+ * @typedef {{type: "sent", stream: string, run: string, seq: number, requestId: string, n: number}} Sent
  * @typedef {{type: "authorized", expires_at: number, n: number}} Authorized
- * @typedef {{type: "error", code: string, message: string, retryable: boolean, stream?: string, n?: number}} Refusal
+ * @typedef {{type: "error", code: string, message: string, retryable: boolean, stream?: string, n?: number, requestId?: string}} Refusal
  * @typedef {{type: "gateway", message: string}} Gateway A frame of API Gateway itself.
- * @typedef {Slice | Subscribed | Synced | Unsubscribed | Cancelled | Authorized | Refusal | Gateway} ServerFrame
+ * @typedef {Slice | Subscribed | Synced | Unsubscribed | Cancelled | Sent | Authorized | Refusal | Gateway} ServerFrame
  *
  * @typedef {{type: "subscribe", stream: string, run?: string, after?: number, compact?: Compact}
  *   | {type: "unsubscribe", stream: string}
  *   | {type: "sync", streams: Record<string, Position>, compact?: Record<string, Compact>}
  *   | {type: "cancel", stream: string, run: string}
+ *   | ({type: "send"} & Send)
  *   | {type: "auth", token: string}} Question
  * @typedef {Question & {n: number}} ClientFrame
+ * @typedef {{requestId: string} & Turn} Send
+ * @typedef {{
+ *   stream: string, requestId?: string, id?: string, trigger?: string, messageId?: string, messages?: unknown,
+ *   headers?: object, body?: object, metadata?: unknown,
+ * }} Turn what the job is told. `requestId`: up to 64 of `[A-Za-z0-9._:/@=+-]`, minted if there is none.
  *
  * @typedef {"idle" | "connecting" | "replaying" | "live" | "offline" | "closed"} Status
  *   `idle`: nothing is watched and no socket is open.

@@ -581,6 +581,18 @@ for (const major of MAJORS) {
       assert.equal(chat.error.message, "No more credit.");
     });
 
+    test("what is posted is what the application prepared", async () => {
+      const w = world();
+      const prepareSendMessagesRequest = ({ id, messages }) => ({ body: { id, message: messages.at(-1) } });
+      const chat = w.page({ messages: [question], transport: w.transport({ prepareSendMessagesRequest }) });
+      const sent = chat.sendMessage({ text: "and?" });
+      await w.run();
+      assert.deepEqual(Object.keys(w.posts[0]).sort(), ["id", "message", "url"]);
+      assert.equal(w.posts[0].message.parts[0].text, "and?");
+      await chat.stop();
+      await sent;
+    });
+
     test("a job that never begins is an error in the end", async () => {
       const w = world();
       const chat = w.page({
@@ -650,6 +662,177 @@ for (const major of MAJORS) {
       await w.run(70_000);
       assert.equal(w.network.open.length, 0);
       assert.equal(w.clock.pending, 0, "no timer is left behind");
+    });
+
+    describe("by the socket", () => {
+      const bySocket = (w, options) => w.transport({ send: "socket", ...options });
+
+      test("a turn is sent with its last message, streams and is ready", async () => {
+        const w = world();
+        const earlier = { id: "a0", role: "assistant", parts: [{ type: "text", text: "Earlier." }] };
+        const chat = w.page({
+          messages: [{ ...question, id: "u0" }, earlier],
+          transport: bySocket(w, { headers: { "X-Tenant": "7" }, body: async () => ({ model: "m" }) }),
+        });
+        const sent = chat.sendMessage({ text: "hi" }, { metadata: { a: 1 } });
+        await w.run();
+        const [[, { messages, run: _, ...frame }]] = w.server.begun;
+        assert.deepEqual(
+          messages.map(({ parts: [{ text }] }) => text),
+          ["hi"],
+        );
+        const { requestId, ...rest } = frame;
+        assert.match(requestId, /^[A-Za-z0-9._:/@=+-]{1,64}$/);
+        assert.deepEqual(rest, {
+          stream: STREAM,
+          id: CHAT,
+          trigger: "submit-message",
+          headers: { "x-tenant": "7" },
+          body: { model: "m" },
+          metadata: { a: 1 },
+        });
+        assert.deepEqual(w.posts, []);
+        w.say(start(), textStart(), delta("Hel"), delta("lo"), textEnd(), finish);
+        w.end("completed");
+        await w.run();
+        await sent;
+        assert.equal(textOf(chat), "Earlier.||Hello");
+        assert.equal(chat.status, "ready");
+        assert.equal(w.network.sockets.length, 1, "one socket for all");
+      });
+
+      test("what is sent is what the application prepared", async () => {
+        const w = world();
+        const prepareSendMessagesRequest = ({ messages }) => ({ messages, body: { whole: true } });
+        const transport = bySocket(w, { prepareSendMessagesRequest });
+        const chat = w.page({ messages: [question], transport });
+        const sent = chat.sendMessage({ text: "and?" });
+        await w.run();
+        const [[, { messages, body }]] = w.server.begun;
+        assert.deepEqual([messages.length, body], [2, { whole: true }]);
+        await chat.stop();
+        await sent;
+      });
+
+      test("a turn whose answer was lost is sent again, and begins no second answer", async () => {
+        for (let seed = 1; seed <= 10; seed++) {
+          const w = world(seed);
+          w.server.faults = { ...CALM, lose: 0.5, repeat: 0.3, delay: 500, sideBySide: 100 };
+          const chat = w.page({ transport: bySocket(w) });
+          const sent = chat.sendMessage({ text: "hi" });
+          for (let i = 0; i < 4; i++) {
+            await w.run(1_500);
+            for (const socket of w.network.open) socket.fail(1006);
+          }
+          w.server.faults = CALM;
+          await w.run(60_000);
+          const sends = w.network.sent.filter(({ type }) => type === "send");
+          assert.equal(new Set(sends.map(({ requestId }) => requestId)).size, 1);
+          assert.equal(w.server.begun.size, 1, `seed ${seed}: ${sends.length} frames`);
+          w.say(start(), textStart(), delta("Hel"));
+          await w.run();
+          await whole(w, chat, sent);
+        }
+      });
+
+      test("a turn that is sent while there is no network waits for it", async () => {
+        const w = world();
+        w.network.cut = true;
+        const chat = w.page({ transport: bySocket(w) });
+        const sent = chat.sendMessage({ text: "hi" });
+        await w.run(5_000);
+        assert.equal(chat.status, "submitted");
+        w.network.cut = false;
+        await w.run(20_000);
+        assert.equal(w.server.begun.size, 1);
+        w.say(start(), textStart(), delta("Hel"));
+        await w.run();
+        await whole(w, chat, sent);
+      });
+
+      test("a turn that nobody answers is an error that may be tried again", async () => {
+        const w = world();
+        w.network.cut = true;
+        const chat = w.page({ transport: bySocket(w) });
+        const sent = chat.sendMessage({ text: "hi" });
+        await w.run(31_000);
+        await sent;
+        assert.deepEqual([chat.error.code, chat.error.retryable], ["unavailable", true]);
+        w.network.cut = false;
+        await w.run(90_000);
+        assert.equal(w.server.begun.size, 0, "what failed is not sent later");
+        assert.equal(w.clock.pending, 0, "no timer is left behind");
+      });
+
+      test("a turn that is stopped before it could be sent is not sent", async () => {
+        const w = world();
+        w.network.cut = true;
+        const chat = w.page({ transport: bySocket(w) });
+        const sent = chat.sendMessage({ text: "hi" });
+        await w.run(3_000);
+        await chat.stop();
+        await sent;
+        assert.deepEqual([chat.status, chat.error], ["ready", undefined]);
+        w.network.cut = false;
+        await w.run(90_000);
+        assert.equal(w.server.begun.size, 0);
+      });
+
+      test("a turn over 32,000 bytes is refused before it is sent, and harms no other", async () => {
+        const { w, chat, sent } = await halfway();
+        const transport = bySocket(w, { client: chat.transportOf.client, stream: () => "chat:43" });
+        const long = w.page({ transport });
+        await long.sendMessage({ text: "é".repeat(16_000) });
+        assert.deepEqual([long.status, long.error.code], ["error", "too_large"]);
+        assert.match(long.error.message, /32000 bytes/);
+        assert.equal(w.network.sent.filter(({ type }) => type === "send").length, 0);
+        await whole(w, chat, sent);
+        assert.equal(w.network.sockets.length, 1);
+      });
+
+      for (const [code, message] of [
+        ["forbidden", "the token does not grant this"],
+        ["unsupported", "the stack has no job function"],
+      ])
+        test(`a turn that is refused as ${code} is an error with its text, and harms no reader`, async () => {
+          const { w, chat, sent } = await halfway();
+          w.server.refusals.push({
+            type: "send",
+            error: { code, message, retryable: false, stream: STREAM },
+          });
+          const refused = w.page({ transport: bySocket(w, { client: chat.transportOf.client }) });
+          const sending = refused.sendMessage({ text: "hi" });
+          await w.run();
+          await sending;
+          assert.deepEqual([refused.error.code, refused.error.message], [code, message]);
+          await whole(w, chat, sent);
+        });
+
+      test("a server that is busy for a moment is asked again", async () => {
+        const w = world();
+        const error = { code: "unavailable", message: "AWS: throttled", retryable: true };
+        w.server.refusals.push({ type: "send", error }, { type: "send", error });
+        const chat = w.page({ transport: bySocket(w) });
+        const sent = chat.sendMessage({ text: "hi" });
+        await w.run(10_000);
+        assert.equal(w.server.begun.size, 1);
+        w.say(start(), textStart(), delta("Hel"));
+        await w.run();
+        await whole(w, chat, sent);
+      });
+
+      test("regenerating tells the job so", async () => {
+        const w = world();
+        const answer = { id: "a1", role: "assistant", parts: [{ type: "text", text: "No." }] };
+        const chat = w.page({ messages: [question, answer], transport: bySocket(w) });
+        const regenerated = chat.regenerate({ messageId: "a1" });
+        await w.run();
+        const [[, { trigger, messageId, messages }]] = w.server.begun;
+        assert.deepEqual([trigger, messageId, messages[0].id], ["regenerate-message", "a1", "u1"]);
+        w.say(start("a2"), textStart(), delta("Hel"));
+        await w.run();
+        await whole(w, chat, regenerated);
+      });
     });
   });
 }

@@ -159,7 +159,7 @@ const ASKED_WRONG = [
     "answers.js",
     swap("refreshAt(s, link, expires_at);\n    sync(s, link);", "refreshAt(s, link, expires_at);"),
   ],
-  ["a cancel is bounded", "state.js", swap("CANCEL = 30_000", "CANCEL = 300_000")],
+  ["a cancel is bounded", "state.js", swap("CALL = 30_000", "CALL = 300_000")],
   ["an unused connection is closed", "links.js", swap("LINGER = 60_000", "LINGER = 600_000")],
   ["a successor is opened in time", "links.js", swap("(100 + 15 * s.random)", "(200 + 15 * s.random)")],
 ];

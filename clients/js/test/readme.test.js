@@ -34,6 +34,7 @@ function moduleOf({ language, code }) {
     tailrace: own("./support/recorded.js"),
     "./tailrace/src/index.js": own("./support/recorded.js"),
     "tailrace/react": own("../src/react.js"),
+    "tailrace/ai": own("../src/ai.js"),
     "react/jsx-runtime": import.meta.resolve("react/jsx-runtime"),
     ws: "data:text/javascript,export default globalThis.WebSocket",
   };
@@ -136,6 +137,24 @@ const CHECKS = {
   async "A chat 2"(p) {
     await whole(p);
     assert.deepEqual(p.network.sent[0].streams[STREAM], [runId(1)]);
+  },
+  async "A chat 3"({ snippet, ...p }) {
+    p.network.server.write(STREAM, () => p.log.end("completed"));
+    const running = import(moduleOf(snippet));
+    await p.until(() => p.network.server.begun.size);
+    p.write("Hello", ", ", "world");
+    p.end("completed");
+    await running;
+    assert.equal(p.text("#answer"), "Hello, world");
+    const [[, { body }]] = p.network.server.begun;
+    assert.deepEqual(body, { question: "What is a tailrace?" });
+  },
+  async "The AI SDK 1"({ snippet, ...p }) {
+    const { transport } = await import(moduleOf(snippet));
+    const chunks = await transport.reconnectToStream({ chatId: "42" });
+    const { value } = await chunks.getReader().read();
+    assert.equal(value, "Hello, ");
+    assert.ok(p.network.open.length);
   },
   async "React 1"({ snippet, ...p }) {
     const { default: App } = await import(moduleOf(snippet));

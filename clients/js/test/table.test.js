@@ -48,7 +48,7 @@ const EVENTS = [
   { type: "unwatch", id: "nobody" },
   { type: "pause", id: "a" },
   { type: "resume", id: "nobody" },
-  { type: "cancel", id: "c", stream: "s", run },
+  { type: "call", id: "c", frame: { type: "cancel", stream: "s", run } },
   { type: "token", token: "t2", exp: 5 },
   { type: "tokenless" },
   { type: "tokenless", fatal: true },

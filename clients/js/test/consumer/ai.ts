@@ -11,6 +11,13 @@ const transport = new TailraceChatTransport({
   prepareSendMessagesRequest: ({ id, messages }) => ({ body: { id, message: messages.at(-1) } }),
 });
 
+export const bySocket = new TailraceChatTransport({
+  client: transport.client,
+  send: "socket",
+  prepareSendMessagesRequest: ({ messages }) => ({ messages: messages.slice(-2) }),
+});
+export const begun: Promise<{ run: string }> = transport.client.send({ stream: "chat:42", body: { a: 1 } });
+
 export const transport5: Transport5<Message5> = transport;
 export const transport6: Transport6<Message6> = transport;
 export const transport7: Transport7<Message7> = transport;

@@ -195,6 +195,8 @@ export class Server {
   silent = false;
   /** The next frames of a type are refused with this error. */
   refusals = [];
+  /** Runs that `send` began, by `requestId`, and the frames that did it. */
+  begun = new Map();
 
   constructor(clock, random) {
     this.clock = clock;
@@ -270,7 +272,8 @@ export class Server {
     const refused = this.refusals.findIndex((r) => r.type === type);
     if (refused >= 0) {
       const [{ error }] = this.refusals.splice(refused, 1);
-      this.post(connection, error.message && !error.code ? error : { type: "error", n, ...error });
+      const { requestId } = frame;
+      this.post(connection, error.message && !error.code ? error : { type: "error", n, requestId, ...error });
       return;
     }
     switch (type) {
@@ -308,6 +311,19 @@ export class Server {
           reason: end?.end ?? null,
           n,
         });
+        break;
+      }
+      case "send": {
+        const { requestId, stream } = frame;
+        // A repeat begins nothing.
+        if (!this.begun.has(requestId)) {
+          const run = runId(this.begun.size + 50);
+          this.begun.set(requestId, { run, ...frame });
+          this.write(stream, (log) => log.open(run, {}));
+        }
+        const { run } = this.begun.get(requestId);
+        const { seq } = this.log(stream).records.find((record) => record.run === run);
+        this.post(connection, { type: "sent", stream, run, seq, requestId, n });
         break;
       }
       case "auth":

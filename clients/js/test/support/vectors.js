@@ -54,7 +54,7 @@ const PAGE = {
 const INPUTS = {
   watch: ({ watch: id, ...options }) => ({ type: "watch", id, ...options }),
   unwatch: ({ unwatch: id }) => ({ type: "unwatch", id }),
-  cancel: ({ cancel: id, ...options }) => ({ type: "cancel", id, ...options }),
+  cancel: ({ cancel: id, ...options }) => ({ type: "call", id, frame: { type: "cancel", ...options } }),
   opened: ({ opened: socket }) => ({ type: "opened", socket }),
   lost: ({ lost: socket }) => ({ type: "lost", socket }),
   probed: ({ probed: reachable }) => ({ type: "probed", reachable }),
@@ -113,7 +113,7 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
           commands.push({ fail: command.id, code: command.error.code });
           break;
         case "settle":
-          commands.push({ settle: command.id, reason: command.reason });
+          commands.push({ settle: command.id, reason: command.answer.reason ?? null });
           break;
       }
     }
