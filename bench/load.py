@@ -79,9 +79,11 @@ async def produce(
     return total
 
 
-async def watch(url: str, deployed: Deployed, stream: str, figures: Figures) -> None:
+async def watch(
+    url: str, deployed: Deployed, stream: str, sub: str, figures: Figures
+) -> None:
     """Read a run to its end; it must be whole."""
-    token = deployed.token(stream, expires_in=3_000)
+    token = deployed.token(stream, sub=sub, expires_in=3_000)
     expected = 0
     async for number, at in consume(url, token, stream):
         figures.lags.append(time.time() - at)
@@ -164,7 +166,13 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
             begun = time.monotonic()
             watchers = [
                 asyncio.create_task(
-                    watch(proxy.url, deployed, streams[n % len(streams)], figures)
+                    watch(
+                        proxy.url,
+                        deployed,
+                        streams[n % len(streams)],
+                        f"watcher-{n}",
+                        figures,
+                    )
                 )
                 for n in range(given.connections)
             ]

@@ -68,6 +68,12 @@ def test_connections_are_found_by_their_sub(state: Any) -> None:
     assert sorted(state.connections_of("user-7")) == ["c1", "c2"]
 
 
+def test_the_connections_of_a_sub_come_oldest_first(state: Any) -> None:
+    for id, expires_at in (("c2", LATER + 5), ("c3", LATER), ("c1", LATER + 9)):
+        state.put_connection(Connection(id, RIGHTS), expires_at)
+    assert state.connections_of("user-7") == ["c3", "c2", "c1"]
+
+
 def test_all_subscribers_of_a_stream_are_found(state: Any) -> None:
     wanted = [subscription(f"c{number:02}") for number in range(30)]
     for one in wanted:

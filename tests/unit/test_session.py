@@ -12,10 +12,10 @@ from tailrace import tokens
 from tailrace.delivery import Delivery
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
 from tailrace.ports import Push, Subscription
+from tailrace.quotas import Quotas
 from tailrace.session import (
     ANSWER_BYTES,
     MAX_BAD_FRAMES,
-    REPLAY_BYTES_A_MINUTE,
     Session,
 )
 from tests.support.worlds import STREAM, World, run_id
@@ -24,6 +24,7 @@ UTF8: Any = {"ensure_ascii": False}
 R1, R2 = run_id(1), run_id(2)
 RING = {"current": "k1", "k1": "k1-secret-of-more-than-thirty-two-bytes"}
 ROTATED = {**RING, "current": "k2", "k2": "k2-secret-of-more-than-thirty-two-bytes"}
+QUOTAS = Quotas()
 ORIGIN = "https://app.example.com"
 
 
@@ -635,7 +636,7 @@ def test_a_sub_that_replays_too_much_waits_for_the_next_minute(stage: Stage) -> 
         text = '"' + "x" * 27_000 + '"'
         record = stage.log.append(STREAM, R1, "w", record.next, [text])
     sent = answers = 0
-    while sent < REPLAY_BYTES_A_MINUTE + ANSWER_BYTES:
+    while sent < QUOTAS.replay_bytes + ANSWER_BYTES:
         answers += 1
         stage.connect(f"c{answers}")
         frames = stage.send(f"c{answers}", type="subscribe", stream=STREAM, n=1)
@@ -643,7 +644,7 @@ def test_a_sub_that_replays_too_much_waits_for_the_next_minute(stage: Stage) -> 
         if len(frames) == 1:
             break
         sent += sum(len(json.dumps(one)) for one in frames[:-1])
-    assert REPLAY_BYTES_A_MINUTE <= sent <= REPLAY_BYTES_A_MINUTE + ANSWER_BYTES
+    assert QUOTAS.replay_bytes <= sent <= QUOTAS.replay_bytes + ANSWER_BYTES
     assert stage.counted["ReplaysThrottled"] == 1
     stage.connect("other", sub="u8")
     assert len(stage.send("other", type="subscribe", stream=STREAM, n=1)) > 1
@@ -656,3 +657,73 @@ def test_a_small_answer_costs_no_write(stage: Stage) -> None:
     stage.connect()
     assert len(stage.send(type="subscribe", stream=STREAM, n=1)) == 2
     assert stage.state.spend("u7", stage.clock() // 60_000, 0, 0) == 0
+
+
+def test_a_connection_that_sends_too_fast_is_told_and_closed(stage: Stage) -> None:
+    """Before any table is asked: what it sends costs no more than the invocation."""
+    stage.connect()
+    for n in range(1, QUOTAS.frames + 1):
+        assert stage.ask(type="sync", streams={}, n=n)["type"] == "synced"
+    asked = stage.state.connection
+    stage.state.connection = None  # type: ignore[method-assign]
+    answer = stage.ask(type="sync", streams={}, n=QUOTAS.frames + 1)
+    assert (answer["code"], answer["limit"]) == ("too_fast", QUOTAS.frames_a_second)
+    assert (answer["retryable"], answer["n"]) == (True, QUOTAS.frames + 1)
+    assert stage.gateway.disconnected == ["c1"]
+    assert stage.counted["FramesThrottled"] == 1
+    stage.state.connection = asked  # type: ignore[method-assign]
+    stage.connect("c2")
+    assert stage.send("c2", type="sync", streams={}, n=1)[0]["type"] == "synced"
+
+
+def test_frames_at_their_pace_are_never_too_fast(stage: Stage) -> None:
+    stage.connect()
+    for n in range(1, 3 * QUOTAS.frames):
+        assert stage.ask(type="sync", streams={}, n=n)["type"] == "synced"
+        stage.clock.advance(1 / QUOTAS.frames_a_second)
+
+
+def test_of_too_many_connections_of_a_sub_the_oldest_is_closed(stage: Stage) -> None:
+    for number in range(QUOTAS.connections):
+        stage.clock.advance(1)
+        stage.connect(f"c{number}")
+    stage.connect("elsewhere", sub="u8")
+    assert stage.gateway.disconnected == []
+    stage.connect("one-more")
+    assert stage.gateway.disconnected == ["c0"]
+    (told,) = map(json.loads, stage.gateway.sent["c0"])
+    assert (told["code"], told["limit"]) == ("too_many", QUOTAS.connections)
+    assert stage.counted["ConnectionsEvicted"] == 1
+    assert stage.state.connection("c0") is None
+    assert len(stage.state.connections_of("u7")) == QUOTAS.connections
+
+
+def test_expired_tokens_are_nobodys_and_close_nobody(stage: Stage) -> None:
+    """They come in without rights, under one name for all: a stranger's old token must
+    not close a user's connection."""
+    old = stage.token(expires_in=5)
+    stage.clock.advance(10)
+    for number in range(QUOTAS.connections + 2):
+        stage.session.connect(f"c{number}", old, ORIGIN)
+    assert stage.gateway.disconnected == []
+
+
+def test_who_comes_with_an_expired_token_is_counted_once_it_has_another(
+    stage: Stage,
+) -> None:
+    old = stage.token(expires_in=5)
+    for number in range(QUOTAS.connections):
+        stage.connect(f"c{number}")
+    stage.clock.advance(10)
+    stage.session.connect("late", old, ORIGIN)
+    stage.send("late", type="auth", token=stage.token(), n=1)
+    assert stage.gateway.disconnected == ["c0"]
+
+
+def test_a_count_that_cannot_be_had_lets_the_connection_in(stage: Stage) -> None:
+    def unanswered(sub: str) -> list[str]:
+        raise Unavailable("no answer")
+
+    stage.state.connections_of = unanswered  # type: ignore[method-assign]
+    stage.connect()
+    assert stage.state.connection("c1") is not None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import StreamEnded as StreamEnded
     from .errors import Superseded as Superseded
     from .errors import TailraceError as TailraceError
+    from .errors import TooFast as TooFast
     from .errors import TooLarge as TooLarge
     from .errors import TooMany as TooMany
     from .errors import Unauthorized as Unauthorized
@@ -56,6 +57,7 @@ _HOME = {
         "Superseded",
         "TailraceError",
         "TooLarge",
+        "TooFast",
         "TooMany",
         "Unauthorized",
         "Unavailable",

@@ -13,6 +13,7 @@
      +-- Forbidden      the token does not grant it
      +-- UnknownConnection  the connection has no row             (retryable)
      +-- TooMany        over a count limit
+     +-- TooFast        over a rate                           (retryable)
 
 `code` is the word that PROTOCOL.md §5 fixes, the same on the socket and in the publish
 API. The facts of a refusal are attributes, named as there.
@@ -132,6 +133,14 @@ class TooMany(TailraceError):
     """Over the count limit `limit`."""
 
     code = "too_many"
+    limit: int
+
+
+class TooFast(TailraceError):
+    """More frames than a connection may send, `limit` a second for long."""
+
+    code = "too_fast"
+    retryable = True
     limit: int
 
 

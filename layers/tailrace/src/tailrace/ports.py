@@ -96,7 +96,8 @@ class State(Protocol):
         """Remove the connection's row and all its subscriptions."""
 
     def connections_of(self, sub: str) -> list[str]:
-        """Return the ids of the connections of a `sub`; some may be dead."""
+        """Return the ids of the connections of a `sub`, those first whose rows expire
+        first; some may be dead."""
 
     def spend(self, sub: str, minute: int, amount: int, expires_at: int) -> int:
         """Add to what a `sub` has spent in a minute; return the sum. A call that raised

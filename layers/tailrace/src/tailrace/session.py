@@ -17,6 +17,7 @@ from .errors import (
     Forbidden,
     Invalid,
     TailraceError,
+    TooFast,
     TooLarge,
     TooMany,
     Unauthorized,
@@ -26,19 +27,21 @@ from .errors import (
 from .log import Log
 from .ports import Clock, Connection, Gateway, Push, Rights, State, Subscription
 from .positions import Position
+from .quotas import Quotas, Rate, Spent
 from .replay import Replay
 from .rules import ended_by
 
 MAX_BAD_FRAMES = 20
 ANSWER_BYTES = 256_000
 ANSWER_MS = 10_000
-# Of one sub, over all its connections; smaller answers are not counted at all.
-REPLAY_BYTES_A_MINUTE = 25_000_000
+# Smaller answers do not count for the quota of their sub.
 COUNTED_BYTES = 64_000
 # API Gateway ends a connection after two hours; its rows may go a little later.
 CONNECTION_SECONDS = 7_800
 # The sub of a connection that came with an expired token; no token can have it.
 _NOBODY = ""
+# Closed for one that comes: one is the rule, more are what failed before.
+_EVICTED_AT_ONCE = 5
 
 Count = Callable[[str, int], None]
 
@@ -66,6 +69,7 @@ class Session:
         *,
         origins: Sequence[str],
         count: Count = lambda name, value: None,
+        quotas: Quotas = Quotas(),  # noqa: B008 - it is frozen
     ) -> None:
         self._log = log
         self._state = state
@@ -74,8 +78,9 @@ class Session:
         self._clock = clock
         self._origins = frozenset(origins)
         self._count = count
-        # Until when (minute) a sub gets no more replays, as far as is known here.
-        self._throttled: dict[str, int] = {}
+        self._quotas = quotas
+        self._rate = Rate(quotas.frames, quotas.frames_a_second)
+        self._spent = Spent(quotas.replay_bytes)
 
     # ---- events ----------------------------------------------------------------------
 
@@ -93,7 +98,7 @@ class Session:
             rights = self._verify(token)
         except tokens.ExpiredToken:
             rights = Rights(sub=_NOBODY, exp=0)
-        self._state.put_connection(Connection(id, rights), self._expires_at())
+        self._enter(id, rights)
 
     def disconnect(self, id: str) -> None:
         """Forget a connection that was closed."""
@@ -102,6 +107,7 @@ class Session:
     def receive(self, id: str, body: Any) -> None:
         """Handle one message of a client. Answers it; raises nothing of its own."""
         try:
+            self._check_rate(id)
             connection = self._state.connection(id)
             if connection is None:
                 raise UnknownConnection("the server does not know this connection")
@@ -184,9 +190,7 @@ class Session:
         if connection.rights.sub not in (_NOBODY, rights.sub):
             raise Unauthorized("token: of another sub")
         if connection.rights.sub == _NOBODY:
-            self._state.put_connection(
-                Connection(connection.id, rights), self._expires_at()
-            )
+            self._enter(connection.id, rights)
         # The connection first, then what it subscribes to: a crash between leaves
         # rows that end with the old token, which the client's next sync puts right.
         if not self._state.set_rights(connection.id, rights):
@@ -211,7 +215,7 @@ class Session:
         is told `more`, and so asks on, with pauses."""
         now = self._clock()
         answer = _Answer(now)
-        if self._throttled.get(connection.rights.sub, -1) >= now // 60_000:
+        if self._spent.over(connection.rights.sub, now // 60_000):
             self._count("ReplaysThrottled", 1)
             answer.stopped = True
         return answer
@@ -223,12 +227,7 @@ class Session:
         sub, minute = connection.rights.sub, self._clock() // 60_000
         with contextlib.suppress(Unavailable):
             spent = self._state.spend(sub, minute, answer.bytes, self._now() + 300)
-            if spent >= REPLAY_BYTES_A_MINUTE:
-                self._throttled = {
-                    name: until
-                    for name, until in self._throttled.items()
-                    if until >= minute
-                } | {sub: minute}
+            self._spent.learn(sub, minute, spent)
 
     def _serve(
         self,
@@ -270,6 +269,31 @@ class Session:
     def _put_subscription(self, id: str, stream: str, n: int, exp: int) -> None:
         self._state.subscribe(Subscription(stream, id, n, exp), self._expires_at())
 
+    def _enter(self, id: str, rights: Rights) -> None:
+        """Store a connection. Of too many the oldest goes: as likely as not it is one
+        whose end nobody told."""
+        self._state.put_connection(Connection(id, rights), self._expires_at())
+        if rights.sub == _NOBODY:
+            return
+        with contextlib.suppress(Unavailable):
+            there = self._state.connections_of(rights.sub)
+            over = there[: -self._quotas.connections]
+            for other in over[:_EVICTED_AT_ONCE]:
+                self._count("ConnectionsEvicted", 1)
+                problem = TooMany(
+                    f"more than {self._quotas.connections} connections",
+                    limit=self._quotas.connections,
+                )
+                self._push(other, frames.error(problem, {}))
+                self._gateway.disconnect(other)
+                self._state.remove_connection(other)
+
+    def _check_rate(self, id: str) -> None:
+        if self._rate.over(id, self._clock()):
+            self._count("FramesThrottled", 1)
+            limit = self._quotas.frames_a_second
+            raise TooFast(f"more than {limit} frames a second", limit=limit)
+
     def _check_room(self, streams: int) -> None:
         if streams > frames.MAX_STREAMS:
             raise TooMany(
@@ -285,7 +309,7 @@ class Session:
 
     def _refuse(self, id: str, problem: TailraceError, about: dict[str, Any]) -> None:
         """Answer with an error, and close the connection where that is the rule."""
-        close = isinstance(problem, UnknownConnection)
+        close = isinstance(problem, UnknownConnection | TooFast)
         try:
             if isinstance(problem, Invalid | TooLarge | TooMany):
                 close = self._state.count_bad_frame(id) >= MAX_BAD_FRAMES

@@ -170,7 +170,9 @@ class DynamoDBState:
         self._delete(f"connection#{id}", _CONNECTION)
 
     def connections_of(self, sub: str) -> list[str]:
-        return [item["sk"]["S"] for item in self._rows(f"sub#{sub}")]
+        rows = self._rows(f"sub#{sub}")
+        oldest_first = sorted(rows, key=lambda row: int(row["expires_at"]["N"]))
+        return [row["sk"]["S"] for row in oldest_first]
 
     def spend(self, sub: str, minute: int, amount: int, expires_at: int) -> int:
         answer = attempt(

@@ -64,6 +64,7 @@ class MemoryState:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
+        self._expires_at: dict[str, int] = {}
         self._subscriptions: dict[str, dict[str, Subscription]] = defaultdict(dict)
         self._leases: dict[tuple[str, str, str], Lease] = {}
         self._keys: dict[tuple[str, str], int] = {}
@@ -72,6 +73,7 @@ class MemoryState:
     def put_connection(self, connection: Connection, expires_at: int) -> None:
         with self._lock:
             self._connections[connection.id] = connection
+            self._expires_at[connection.id] = expires_at
 
     def connection(self, id: str) -> Connection | None:
         with self._lock:
@@ -109,11 +111,12 @@ class MemoryState:
 
     def connections_of(self, sub: str) -> list[str]:
         with self._lock:
-            return [
+            found = [
                 connection.id
                 for connection in self._connections.values()
                 if connection.rights.sub == sub
             ]
+            return sorted(found, key=lambda id: self._expires_at[id])
 
     def spend(self, sub: str, minute: int, amount: int, expires_at: int) -> int:
         with self._lock:

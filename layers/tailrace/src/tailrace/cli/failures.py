@@ -28,6 +28,7 @@ INTERRUPTED = 130
 _CODES = {
     "invalid": WRONG,
     "too_large": WRONG,
+    "too_fast": UNAVAILABLE,
     "too_many": WRONG,
     "unauthorized": NOT_ALLOWED,
     "forbidden": NOT_ALLOWED,
