@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tailrace import chunks
+from tailrace.adapters.apigateway import ApiGateway, GatewayRefused
 from tailrace.ports import Push
 from tests.functions.conftest import ROOT, event
 from tests.support.worlds import World
@@ -115,6 +116,23 @@ def test_the_feed_is_pushed_to_who_subscribes(connected: Invoke, aws: World) -> 
     assert (slice_["seq"], slice_["next"]) == (1, 5)
     assert slice_["chunks"] == ["Hello", ", world"]
     assert connected("fanout", event("fanout/expiry.json")) == {"batchItemFailures": []}
+
+
+def test_in_direct_delivery_the_publish_function_pushes_before_it_answers(
+    connected: Invoke, aws: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILRACE_DELIVERY", "Direct")
+    connected("websocket", event("websocket/sync.json"))
+    publish(connected, "open")
+    assert [frame["seq"] for frame in frames(aws)[1:]] == [1]
+    publish(connected, "append")
+    assert frames(aws)[-1]["chunks"] == ["Hello", ", world"]
+
+    def refused(self: ApiGateway, *args: Any) -> Any:
+        raise GatewayRefused("403")
+
+    monkeypatch.setattr(ApiGateway, "push", refused)
+    assert publish(connected, "end")["reason"] == "completed"
 
 
 def test_unsubscribe_and_auth_are_answered(connected: Invoke, aws: World) -> None:

@@ -60,7 +60,8 @@ class Container:
         self._world = world
         if kind == "fanout":
             self.handler = Fanout(
-                Delivery(world.state_port, world.api, clock, world.kernel.side_by_side)
+                Delivery(world.state_port, world.api, clock, world.kernel.side_by_side),
+                clock,
             )
             return
         log = world.new_log(clock)

@@ -67,7 +67,8 @@ class Network:
             self.world.clock, origins=["*"],
         )  # fmt: skip
         self._fanout = Fanout(
-            Delivery(self.world.state, self, self.world.clock, self._run_all)
+            Delivery(self.world.state, self, self.world.clock, self._run_all),
+            self.world.clock,
         )
 
     # ---- time ------------------------------------------------------------------------

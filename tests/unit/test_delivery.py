@@ -178,13 +178,6 @@ def test_a_row_that_cannot_be_dropped_now_fails_nothing(stage: Stage) -> None:
     assert stage.deliver() == set()
 
 
-def test_the_lag_is_that_of_the_oldest_record(stage: Stage) -> None:
-    stage.write()
-    stage.clock.advance(0.25)
-    stage.deliver()
-    assert stage.counted["FeedLag"] == 250
-
-
 def test_one_connection_is_never_pushed_to_twice_at_a_time(stage: Stage) -> None:
     """§3.2: two posts under way to one connection have no order. It subscribes to two
     streams of the batch; the other connections are served meanwhile."""

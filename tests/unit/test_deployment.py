@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from tailrace import deployment
+from tailrace.adapters.apigateway import GatewayRefused
 from tailrace.deployment import Deployment, find, find_transport
 from tailrace.errors import Invalid
+from tailrace.ids import new_run
+from tailrace.ports import Push, Subscription
 from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
+from tests.support.worlds import STREAM, World
 
 OUTPUTS = {
     "SocketUrl": "wss://socket",
@@ -38,6 +43,8 @@ TABLES = {"TAILRACE_LOG_TABLE": "l", "TAILRACE_STATE_TABLE": "s"}
 class CloudFormation:
     """Knows one Tailrace stack, and one of somebody else."""
 
+    parameters: ClassVar[dict[str, str]] = {}
+
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.meta = type("Meta", (), {"region_name": "eu-central-1"})
@@ -59,8 +66,12 @@ class CloudFormation:
                         for key, value in outputs.items()
                     ],
                     "Parameters": [
-                        {"ParameterKey": "RetentionHours", "ParameterValue": "5"},
-                        {"ParameterKey": "LeaseSeconds", "ParameterValue": "20"},
+                        {"ParameterKey": key, "ParameterValue": value}
+                        for key, value in {
+                            "RetentionHours": "5",
+                            "LeaseSeconds": "20",
+                            **self.parameters,
+                        }.items()
                     ],
                 }
             ]
@@ -150,6 +161,8 @@ def test_the_transport_is_chosen_by_what_is_configured(
         ("carrier-pigeon", TABLES, "transport"),
         (None, {**TABLES, "TAILRACE_TRANSPORT": "x"}, "TAILRACE_TRANSPORT"),
         (None, {**TABLES, "TAILRACE_RETENTION_HOURS": "x"}, "TAILRACE_RETENTION"),
+        (None, {**TABLES, "TAILRACE_DELIVERY": "x"}, "TAILRACE_DELIVERY"),
+        (None, {**TABLES, "TAILRACE_DELIVERY": "Direct"}, "TAILRACE_CONNECTIONS"),
     ],
 )
 def test_what_is_missing_is_named(
@@ -157,6 +170,62 @@ def test_what_is_missing_is_named(
 ) -> None:
     with pytest.raises(Invalid, match=says):
         find_transport(given, environ=environ)
+
+
+DIRECT = {"TAILRACE_DELIVERY": "Direct", "TAILRACE_CONNECTIONS_URL": "http://gateway"}
+
+
+def test_the_mode_of_delivery_is_found_with_the_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert find("stack", {}).delivery == "Feed"
+    monkeypatch.setitem(OUTPUTS, "ConnectionsUrl", "https://gateway")
+    monkeypatch.setattr(
+        CloudFormation, "parameters", {"Delivery": "Direct", "PushInterval": "250"}
+    )
+    monkeypatch.setattr(deployment, "_shared", [deployment._Shared()])
+    found = find("stack", {})
+    assert (found.delivery, found.push_interval) == ("Direct", 250)
+    assert found.connections_url == "https://gateway"
+    told = find(None, {**TABLES, **DIRECT, "TAILRACE_PUSH_INTERVAL": "100"})
+    assert (told.delivery, told.push_interval) == ("Direct", 100)
+    assert told.connections_url == "http://gateway"
+    assert find("stack", {"TAILRACE_DELIVERY": "Feed"}).delivery == "Direct"
+
+
+def test_in_direct_delivery_what_is_put_in_process_is_pushed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what goes wrong there is said, once a minute, and fails nothing."""
+    world, told = World(), list[Any]()
+
+    class Gateway:
+        def __init__(self, session: Any, url: str, *, connections: int) -> None:
+            told.append(url)
+
+        def push(self, connection: str, frame: str) -> Push:
+            told.append((connection, json.loads(frame)["seq"]))
+            if len(told) > 2:
+                raise GatewayRefused("403")
+            return Push.DONE
+
+    world.state.subscribe(Subscription(STREAM, "c1", 1, 2**40), 0)
+    monkeypatch.setattr(deployment, "ApiGateway", Gateway)
+    monkeypatch.setattr(deployment, "DynamoDBLog", lambda *_: world.store)
+    monkeypatch.setattr(deployment, "DynamoDBState", lambda *_: world.state)
+    transport = find_transport(environ={**TABLES, **DIRECT})
+    run = new_run(transport.clock(), bytes(10))
+    answer = transport.open(
+        STREAM, run, "w", on_active="supersede", lease=30, meta=None
+    )
+    transport.renew(STREAM, run, "w", lease=30, handed_over=True)
+    assert told == ["http://gateway", ("c1", 1)]
+    for _ in range(2):
+        answer = transport.append(STREAM, run, "w", answer.next, ["1"])
+        transport.renew(STREAM, run, "w", lease=30, handed_over=True)
+    assert [one.getMessage() for one in caplog.records] == [
+        "pushes to watchers fail: GatewayRefused"
+    ]
 
 
 def test_a_process_makes_each_client_once(clients: dict[str, int]) -> None:

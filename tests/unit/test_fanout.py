@@ -27,6 +27,7 @@ class Feed(World):
             Delivery(
                 self.state, self.gateway, self.clock, one_by_one, count=self.count
             ),
+            self.clock,
             count=self.count,
         )
 
@@ -109,6 +110,13 @@ def test_nothing_is_pushed_after_the_deadline(feed: Feed) -> None:
     assert feed.fanout.push(feed.changes(), feed.clock() + 1_000) == []
     assert tries == ["slow"]
     assert feed.counted["SlicesDropped"] == 2
+
+
+def test_the_lag_is_that_of_the_oldest_record(feed: Feed) -> None:
+    feed.write()
+    feed.clock.advance(0.25)
+    feed.push()
+    assert feed.counted["FeedLag"] == 250
 
 
 # ---- the event -----------------------------------------------------------------------

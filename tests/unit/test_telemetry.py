@@ -59,6 +59,25 @@ def test_each_lag_is_a_value_of_its_own(
     assert [lag for line in lines for lag in line["FeedLag"]] == list(range(1, 251))
 
 
+def test_what_nobody_waits_for_is_logged_without_its_words(
+    telemetry: Telemetry,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def handler(event: Any, context: Any) -> None:
+        try:
+            raise RuntimeError("a chunk")
+        except RuntimeError as error:
+            telemetry.failed(error)
+
+    telemetry.wrap(handler)(None, None)
+    (counted,) = emitted(capsys)
+    (logged,) = map(vars, caplog.records)
+    assert (logged["levelname"], logged["error"]) == ("ERROR", "RuntimeError")
+    assert "a chunk" not in str(logged)
+    assert counted["PushesRefused"] == [1]
+
+
 def test_an_invocation_that_counted_nothing_says_nothing(
     telemetry: Telemetry, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,11 +66,22 @@ def statements() -> list[tuple[str, dict[str, Any]]]:
     found = []
     for name, role in of_type("AWS::IAM::Role").items():
         for policy in role["Properties"].get("Policies", []):
-            found += [(name, s) for s in policy["PolicyDocument"]["Statement"]]
+            document = policy["PolicyDocument"]
+            found += [(name, one_of(s)) for s in document["Statement"]]
     for name, managed in of_type("AWS::IAM::ManagedPolicy").items():
         document = managed["Properties"]["PolicyDocument"]
-        found += [(name, s) for s in document["Statement"]]
+        found += [(name, one_of(s)) for s in document["Statement"]]
     return found
+
+
+def one_of(statement: dict[str, Any]) -> dict[str, Any]:
+    """Return the statement, also where it stands in Direct delivery only."""
+    if "Fn::If" not in statement:
+        return statement
+    condition, there, otherwise = statement["Fn::If"]
+    assert (condition, otherwise) == ("IsDirect", {"Ref": "AWS::NoValue"})
+    allowed: dict[str, Any] = there
+    return allowed
 
 
 def listed(value: Any) -> list[Any]:
@@ -162,12 +173,16 @@ def test_one_bad_record_cannot_block_the_change_feed() -> None:
 
 def test_the_change_feed_carries_records_and_no_removals() -> None:
     (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
-    (pattern,) = (
-        json.loads(rule["Pattern"])
-        for rule in mapping["Properties"]["FilterCriteria"]["Filters"]
-    )
+    (rule,) = mapping["Properties"]["FilterCriteria"]["Filters"]
+    condition, direct, feed = rule["Pattern"]["Fn::If"]
+    assert condition == "IsDirect"
     # A removal has no new image; every record has a kind.
-    assert pattern == {"dynamodb": {"NewImage": {"kind": {"S": [{"exists": True}]}}}}
+    assert json.loads(feed) == {
+        "dynamodb": {"NewImage": {"kind": {"S": [{"exists": True}]}}}
+    }
+    assert json.loads(direct) == {
+        "dynamodb": {"NewImage": {"kind": {"S": ["open", "end"]}}}
+    }
     assert properties("Log")["StreamSpecification"] == {"StreamViewType": "NEW_IMAGE"}
 
 
@@ -308,6 +323,8 @@ def test_the_package_and_the_template_default_to_the_same() -> None:
     parameters = source()["Parameters"]
     assert parameters["RetentionHours"]["Default"] == defaults.retention_hours
     assert parameters["LeaseSeconds"]["Default"] == defaults.lease_seconds
+    assert parameters["Delivery"]["Default"] == defaults.delivery
+    assert parameters["PushInterval"]["Default"] == defaults.push_interval
 
 
 def test_ten_alarms_watch_the_stack() -> None:

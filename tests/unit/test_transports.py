@@ -69,6 +69,24 @@ def test_a_whole_run(transport: Transport, world: World) -> None:
     assert (end.reason, end.message) == ("error", "sorry")
 
 
+def test_the_end_of_a_run_waits_for_its_pushes_and_an_append_does_not(
+    world: World,
+) -> None:
+    waited: list[tuple[str, str]] = []
+    transport = InProcess(
+        world.log, lambda stream: waited.append((stream, world.kinds()[-1]))
+    )
+    opened(transport)
+    transport.append(STREAM, R1, "w", 2, ['"a"'])
+    transport.renew(STREAM, R1, "w", lease=30, handed_over=False)
+    assert waited == []
+    transport.renew(STREAM, R1, "w", lease=30, handed_over=True)
+    assert waited == [(STREAM, "data")]
+    transport.end(STREAM, R1, "w", 3, "completed", None)
+    transport.ask({"stream": STREAM, "chunks": [1]})
+    assert waited[1:] == [(STREAM, "end"), (STREAM, "data")]
+
+
 def test_a_repeat_changes_nothing(transport: Transport, world: World) -> None:
     for _ in range(2):
         opened(transport)

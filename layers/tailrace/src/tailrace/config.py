@@ -20,6 +20,8 @@ class Settings:
     origins: tuple[str, ...] = ()
     retention_hours: int = 72
     lease_seconds: int = 30
+    delivery: str = "Feed"
+    push_interval: int = 0
 
     def require(self, *names: str) -> Settings:
         """Return itself if these have values; else say which variables are missing."""
@@ -39,6 +41,9 @@ def vars_of(settings: Settings) -> dict[str, object]:
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings; `Invalid` for a number that is none."""
     defaults = Settings()
+    delivery = environ.get("TAILRACE_DELIVERY") or defaults.delivery
+    if delivery not in ("Feed", "Direct"):
+        raise Invalid("environment: TAILRACE_DELIVERY must be Feed or Direct")
     return Settings(
         log_table=environ.get("TAILRACE_LOG_TABLE", ""),
         state_table=environ.get("TAILRACE_STATE_TABLE", ""),
@@ -55,6 +60,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         lease_seconds=_number(
             environ, "TAILRACE_LEASE_SECONDS", defaults.lease_seconds, 1, 43_200
         ),
+        delivery=delivery,
+        push_interval=_number(environ, "TAILRACE_PUSH_INTERVAL", 0, 0, 5_000),
     )
 
 

@@ -10,9 +10,10 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 from .errors import Unavailable
-from .ports import Clock, Gateway, Push, State, Subscription
+from .ports import Clock, Gateway, Push, Subscription
 from .records import Record
 from .slices import merge
 
@@ -26,12 +27,20 @@ Queue = list[tuple[Subscription, list[str]]]
 _TRIES = 2
 
 
+class Subscribers(Protocol):
+    """What a delivery asks of the state's table (`ports.State`)."""
+
+    def subscribers(self, stream: str) -> list[Subscription]: ...
+
+    def drop(self, subscription: Subscription) -> None: ...
+
+
 class Delivery:
     """Delivers batches of records. Nothing is kept between two batches."""
 
     def __init__(
         self,
-        state: State,
+        state: Subscribers,
         gateway: Gateway,
         clock: Clock,
         run_all: RunAll,
@@ -56,7 +65,6 @@ class Delivery:
         queues: dict[str, Queue] = defaultdict(list)
         now = self._clock()
         for stream, records in streams.items():
-            self._count("FeedLag", now - min(record.at for record in records))
             subscriptions = subscribers.get(stream)
             if not subscriptions:
                 continue

@@ -5,6 +5,10 @@ CloudFormation outputs.
     TAILRACE_PUBLISH_FUNCTION  the publish function
     TAILRACE_LOG_TABLE, TAILRACE_STATE_TABLE, TAILRACE_RETENTION_HOURS
                                the tables, to publish in-process
+    TAILRACE_DELIVERY, TAILRACE_CONNECTIONS_URL, TAILRACE_PUSH_INTERVAL
+                               "Direct", the stage's @connections endpoint and the
+                               milliseconds between pushes, to push what is published
+                               in-process
     TAILRACE_TRANSPORT         "function" or "in-process", where both are known
     TAILRACE_SECRET            the key ring's secret, to mint tokens
     TAILRACE_SOCKET_URL        where consumers connect
@@ -12,21 +16,28 @@ CloudFormation outputs.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import boto3
 from botocore.exceptions import ClientError
 
+from .adapters.apigateway import ApiGateway
+from .adapters.background import PUSHERS, Background, background
 from .adapters.calls import AwsClock, attempt, code, config
 from .adapters.dynamodb import DynamoDBLog, DynamoDBState
 from .adapters.secretsmanager import SecretKeys
 from .config import from_environment
+from .direct import Telling
 from .errors import Invalid
 from .log import Log
+from .ports import LogStore
 from .transports import Transport
 from .transports.function import PublishFunction
 from .transports.in_process import InProcess
@@ -38,6 +49,10 @@ Kind = Literal["function", "in-process"]
 _CONNECTIONS = 128
 # A cold start takes a second or two; a second try of an append waits for no answer.
 _INVOKE_SECONDS = 10
+# How long an `end` or a handover waits for the pushes of its stream, at most.
+_SETTLE_SECONDS = 1.0
+
+_log = logging.getLogger("tailrace")
 
 T = TypeVar("T")
 
@@ -57,6 +72,9 @@ class Deployment:
     socket_url: str = ""
     retention_hours: int = 72
     lease_seconds: int = 30
+    delivery: str = "Feed"
+    connections_url: str = ""
+    push_interval: int = 0
     transport: str = ""
 
 
@@ -80,9 +98,10 @@ def find(
         "state_table": settings.state_table,
         "secret": settings.secret,
         "socket_url": environ.get("TAILRACE_SOCKET_URL"),
+        "connections_url": settings.connections_url,
         "transport": transport,
     }
-    for name in ("retention_hours", "lease_seconds"):
+    for name in ("retention_hours", "lease_seconds", "delivery", "push_interval"):
         if f"TAILRACE_{name.upper()}" in environ:
             told[name] = getattr(settings, name)
     return replace(found, **{name: value for name, value in told.items() if value})
@@ -152,15 +171,43 @@ def _in_process(found: Deployment) -> Transport:
     )
     clock = AwsClock()
     clock.watch(client)
-    return InProcess(
-        Log(
-            DynamoDBLog(client, found.log_table),
-            DynamoDBState(client, found.state_table),
-            clock,
-            retention=found.retention_hours * 3600,
-            lease=found.lease_seconds,
-        )
+    store: LogStore = DynamoDBLog(client, found.log_table)
+    state = DynamoDBState(client, found.state_table)
+    settle: Callable[[str], Any] = lambda stream: None  # noqa: E731
+    if found.delivery == "Direct":
+        pushes = _background(found, state, clock)
+        store = Telling(store, pushes.tell)
+        settle = partial(pushes.settle, _SETTLE_SECONDS)
+    log = Log(
+        store,
+        state,
+        clock,
+        retention=found.retention_hours * 3600,
+        lease=found.lease_seconds,
     )
+    return InProcess(log, settle)
+
+
+def _background(found: Deployment, state: DynamoDBState, clock: AwsClock) -> Background:
+    if not found.connections_url:
+        raise Invalid("no gateway is known: TAILRACE_CONNECTIONS_URL")
+    session = boto3.DEFAULT_SESSION or boto3.Session()
+    gateway = ApiGateway(session, found.connections_url, connections=PUSHERS)
+    return background(state, gateway, clock, _Complaint(), interval=found.push_interval)
+
+
+class _Complaint:
+    """Says that pushes fail, at most once a minute: the log has all, and who watches
+    asks for it, but each time only when a gap is seen."""
+
+    def __init__(self) -> None:
+        self._said: float | None = None
+
+    def __call__(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._said is None or now - self._said >= 60:
+            self._said = now
+            _log.warning("pushes to watchers fail: %s", type(error).__name__)
 
 
 _OUTPUTS = {
@@ -169,6 +216,7 @@ _OUTPUTS = {
     "state_table": "StateTable",
     "secret": "KeyRingArn",
     "socket_url": "SocketUrl",
+    "connections_url": "ConnectionsUrl",
 }
 
 
@@ -198,6 +246,8 @@ def _describe(name: str) -> Deployment:
         **{field: outputs.get(key, "") for field, key in _OUTPUTS.items()},
         retention_hours=int(parameters.get("RetentionHours", 72)),
         lease_seconds=int(parameters.get("LeaseSeconds", 30)),
+        delivery=parameters.get("Delivery", "Feed"),
+        push_interval=int(parameters.get("PushInterval", 0)),
     )
 
 

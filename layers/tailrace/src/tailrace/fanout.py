@@ -13,6 +13,7 @@ from typing import Any
 
 from .delivery import Count, Delivery
 from .errors import Invalid
+from .ports import Clock
 from .records import Record, from_item
 
 
@@ -50,9 +51,14 @@ class Fanout:
     """Takes batches of the feed. Nothing is kept between two batches."""
 
     def __init__(
-        self, delivery: Delivery, *, count: Count = lambda name, value: None
+        self,
+        delivery: Delivery,
+        clock: Clock,
+        *,
+        count: Count = lambda name, value: None,
     ) -> None:
         self._delivery = delivery
+        self._clock = clock
         self._count = count
 
     def push(self, changes: Iterable[Change], deadline: int) -> list[str]:
@@ -70,6 +76,9 @@ class Fanout:
                 continue
             first.setdefault(record.stream, change.sequence_number)
             records[record.stream][record.seq] = record  # the feed may repeat
+        now = self._clock()
+        for by_seq in records.values():
+            self._count("FeedLag", now - min(one.at for one in by_seq.values()))
         failed = self._delivery.deliver(
             {
                 stream: [by_seq[seq] for seq in sorted(by_seq)]

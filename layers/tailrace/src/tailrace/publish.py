@@ -26,7 +26,8 @@ Answer = dict[str, Any]
 
 
 class Publish:
-    """The operations of the publish function."""
+    """The operations of the publish function. `settle` waits, in Direct delivery, for
+    the pushes of what a call has put, within a bound of its own."""
 
     def __init__(
         self,
@@ -35,8 +36,10 @@ class Publish:
         gateway: Gateway,
         *,
         count: Count = lambda name, value: None,
+        settle: Callable[[], Any] = lambda: None,
     ) -> None:
         self._log = log
+        self._settle = settle
         self._state = state
         self._gateway = gateway
         self._count = count
@@ -56,6 +59,11 @@ class Publish:
 
     def handle(self, payload: Any) -> Answer:
         """Answer one call; refusals and failures are answers with `error`."""
+        answer = self._perform(payload)
+        self._settle()
+        return answer
+
+    def _perform(self, payload: Any) -> Answer:
         try:
             if not isinstance(payload, dict):
                 raise Invalid("payload: must be an object")

@@ -18,7 +18,10 @@ from aws_lambda_powertools.metrics import Metrics, MetricUnit
 
 Handler = Callable[[Any, Any], Any]
 
-_UNITS = {"FeedLag": MetricUnit.Milliseconds}
+_UNITS = {
+    "DirectLag": MetricUnit.Milliseconds,
+    "FeedLag": MetricUnit.Milliseconds,
+}
 
 
 class Telemetry:
@@ -49,6 +52,11 @@ class Telemetry:
         self.count("AppendConflicts", 1)
         self.count(f"AppendConflicts{kind.capitalize()}", 1)
 
+    def failed(self, error: Exception) -> None:
+        """Log that something failed which nobody waits for, and count it."""
+        self.count("PushesRefused", 1)
+        self.logger.error("a push failed", **_where(error))
+
     def wrap(self, handler: Handler) -> Handler:
         """Return the handler that also emits metrics, and logs a crash."""
 
@@ -59,11 +67,7 @@ class Telemetry:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told
                 self.logger.error(
                     "the function crashed",
-                    error=type(error).__name__,
-                    where=[
-                        f"{frame.name} in {Path(frame.filename).name}:{frame.lineno}"
-                        for frame in traceback.extract_tb(error.__traceback__)
-                    ],
+                    **_where(error),
                     request=getattr(context, "aws_request_id", None),
                 )
                 # Lambda's runtime logs what is raised, with its message.
@@ -82,6 +86,17 @@ class Telemetry:
                 self._metrics.add_metric(name, unit, value)
         if self._metrics.metric_set:
             self._metrics.flush_metrics()
+
+
+def _where(error: Exception) -> dict[str, Any]:
+    """Return the type of an error and the places it went through: no content."""
+    return {
+        "error": type(error).__name__,
+        "where": [
+            f"{frame.name} in {Path(frame.filename).name}:{frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ],
+    }
 
 
 class FunctionCrashed(Exception):

@@ -6,7 +6,6 @@ event comes. A builder imports what only its function needs: start-up pays for i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +17,17 @@ from .adapters.dynamodb import DynamoDBLog, DynamoDBState
 from .config import Settings, from_environment
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
+    from .adapters.background import Background
     from .fanout import Fanout
     from .log import Log
+    from .ports import LogStore
     from .publish import Publish
     from .session import Session
     from .telemetry import Telemetry
 
-# Threads only hide the network's wait.
-_PUSHERS = 16
+# How long an answer of the publish function waits for its pushes, at most: the bound of
+# what a watcher's connection can cost an append.
+_SETTLE_SECONDS = 0.5
 
 
 def session(telemetry: Telemetry) -> Session:
@@ -58,34 +58,70 @@ def publish(telemetry: Telemetry) -> Publish:
     from .publish import Publish
 
     settings = from_environment().require("log_table", "state_table", "connections_url")
-    log = _log(settings, telemetry)
-    return Publish(log, log.state, _gateway(settings), count=telemetry.count)
+    if settings.delivery != "Direct":
+        log = _log(settings, telemetry)
+        return Publish(log, log.state, _gateway(settings), count=telemetry.count)
+    from .adapters.background import PUSHERS
+
+    gateway = _gateway(settings, PUSHERS)
+    background = _background(settings, gateway, telemetry)
+    log = _log(settings, telemetry, background)
+    return Publish(
+        log,
+        log.state,
+        gateway,
+        count=telemetry.count,
+        # Lambda stops a function that has answered.
+        settle=lambda: background.settle(_SETTLE_SECONDS),
+    )
 
 
 def fanout(telemetry: Telemetry) -> Fanout:
     """Build what the fan-out function needs."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from .adapters.background import PUSHERS, side_by_side
     from .delivery import Delivery
     from .fanout import Fanout
 
     settings = from_environment().require("state_table", "connections_url")
     delivery = Delivery(
-        DynamoDBState(_dynamodb(_PUSHERS), settings.state_table),
-        _gateway(settings, _PUSHERS),
+        DynamoDBState(_dynamodb(PUSHERS), settings.state_table),
+        _gateway(settings, PUSHERS),
         local_clock,
-        _side_by_side(ThreadPoolExecutor(_PUSHERS)),
+        side_by_side(ThreadPoolExecutor(PUSHERS)),
         count=telemetry.count,
     )
-    return Fanout(delivery, count=telemetry.count)
+    return Fanout(delivery, local_clock, count=telemetry.count)
 
 
-def _log(settings: Settings, telemetry: Telemetry) -> Log:
+def _background(
+    settings: Settings, gateway: ApiGateway, telemetry: Telemetry
+) -> Background:
+    from .adapters.background import PUSHERS, background
+
+    return background(
+        DynamoDBState(_dynamodb(PUSHERS), settings.state_table),
+        gateway,
+        local_clock,
+        telemetry.failed,
+        count=telemetry.count,
+    )
+
+
+def _log(
+    settings: Settings, telemetry: Telemetry, background: Background | None = None
+) -> Log:
     from .log import Log
 
     client = _dynamodb()
+    store: LogStore = DynamoDBLog(client, settings.log_table)
+    if background is not None:
+        from .direct import Telling
+
+        store = Telling(store, background.tell)
     return Log(
-        DynamoDBLog(client, settings.log_table),
+        store,
         DynamoDBState(client, settings.state_table),
         local_clock,
         retention=settings.retention_hours * 3600,
@@ -107,16 +143,3 @@ def _gateway(settings: Settings, connections: int = 1) -> ApiGateway:
 @cache
 def _session() -> boto3.Session:
     return boto3.Session()
-
-
-def _side_by_side(
-    pool: ThreadPoolExecutor,
-) -> Callable[[Sequence[Callable[[], None]]], None]:
-    def run_all(tasks: Sequence[Callable[[], None]]) -> None:
-        if len(tasks) == 1:
-            tasks[0]()
-            return
-        for future in [pool.submit(task) for task in tasks]:
-            future.result()
-
-    return run_all

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import Invalid, from_dict
@@ -16,10 +16,17 @@ from . import Answer, Reason
 
 class InProcess:
     """Straight to the tables, for jobs that have the stack's exported policy: one call
-    less on the way."""
+    less on the way.
 
-    def __init__(self, log: Log) -> None:
+    `settle` waits, in Direct delivery, for the pushes of a stream, within a bound of
+    its own: after an `end`, or a handover, the process may be gone at any time.
+    """
+
+    def __init__(
+        self, log: Log, settle: Callable[[str], Any] = lambda stream: None
+    ) -> None:
         self._log = log
+        self._settle = settle
         self._publish = Publish(log, log.state, _NoGateway())
 
     def clock(self) -> int:
@@ -60,7 +67,9 @@ class InProcess:
         reason: Reason,
         message: str | None,
     ) -> Answer:
-        return _of(self._log.end(stream, run, writer, seq, reason, message))
+        record = self._log.end(stream, run, writer, seq, reason, message)
+        self._settle(stream)
+        return _of(record)
 
     def renew(
         self, stream: str, run: str, writer: str, *, lease: int, handed_over: bool
@@ -68,6 +77,8 @@ class InProcess:
         tail, _ = self._log.renew(
             stream, run, writer, lease=lease, handed_over=handed_over
         )
+        if handed_over:
+            self._settle(stream)
         return _of(tail)
 
     def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +88,8 @@ class InProcess:
         answer = self._publish.handle(payload)
         if "error" in answer:
             raise from_dict(answer["error"])
+        if "operation" not in payload:
+            self._settle(payload["stream"])
         return answer
 
 
