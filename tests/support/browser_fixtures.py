@@ -22,6 +22,7 @@ from demo.local_aws import ROOT
 from demo.server import Server, serving
 from demo.stack import LocalStack
 from tests.support.browser import Visitor
+from tests.support.chatting import Site, bundle
 from tests.support.deployed import Deployed
 from tests.support.proxy import MAX_UP, Proxy
 from tests.support.watching import Watching
@@ -127,3 +128,13 @@ async def watching(visitor: Visitor, deployed: Deployed, watch_url: str) -> Watc
     watching = Watching(visitor, deployed, watch_url)
     await watching.start()
     return watching
+
+
+@pytest.fixture(scope="session")
+def site(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Pages with `useChat` of each major, and their backends."""
+    folder = tmp_path_factory.mktemp("chat")
+    for major in (5, 6, 7):
+        bundle(major, folder)
+    with Site(folder).serving() as site:
+        yield site

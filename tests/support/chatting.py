@@ -1,4 +1,4 @@
-"""A page with `useChat`, of each major of the AI SDK, and its backend."""
+"""Pages with `useChat`, of each major of the AI SDK, and the backend behind them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def bundle(major: int, folder: Path) -> Path:
             *("--bundle", "--format=esm", "--jsx=automatic", "--log-level=error"),
             "--define:process.env.NODE_ENV='development'",
             f"--alias:ai-react=ai-react{major}",
+            f"--alias:ai-sdk=ai{major}",
             f"--alias:tailrace/ai={CLIENT / 'src' / 'ai.js'}",
             f"--outfile={out}",
         ],
@@ -46,7 +47,7 @@ def bundle(major: int, folder: Path) -> Path:
 
 @dataclass
 class Backend:
-    """Answers a turn with a run, whose job does what the last message says:
+    """Answers the turns of one chat with runs, whose jobs do what the question says:
 
     `count N` writes so many words; `wait` waits in mid-answer for `go`; `tool` calls a
     tool; `fail` fails; `die` is heard of no more; `long N` writes N times 800
@@ -54,7 +55,6 @@ class Backend:
     """
 
     stack: LocalStack
-    folder: Path
     go: threading.Event = field(default_factory=threading.Event)
     turns: list[dict[str, Any]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
@@ -130,38 +130,48 @@ class _Death(Exception):
     """The job's process was killed."""
 
 
-@contextmanager
-def serving(backend: Backend) -> Iterator[str]:
-    """Serve the page and the backend; yield the page's address."""
+@dataclass
+class Site:
+    """Serves the pages, and takes their turns to the backend of each chat."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = Path(self.path.partition("?")[0]).name
-            folder = backend.folder if name.endswith(".js") else PAGE
-            kind = "text/javascript" if name.endswith(".js") else "text/html"
-            self._answer((folder / name).read_bytes(), f"{kind}; charset=utf-8")
+    folder: Path
+    url: str = ""
+    backends: dict[str, Backend] = field(default_factory=dict)
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            answer = backend.take(json.loads(body))
-            self._answer(json.dumps(answer).encode(), "application/json")
+    @contextmanager
+    def serving(self) -> Iterator[Site]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), self._handler()) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            self.url = f"http://127.0.0.1:{server.server_port}/chat.html"
+            yield self
+            server.shutdown()
+            thread.join()
 
-        def _answer(self, body: bytes, kind: str) -> None:
-            self.send_response(200)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        site = self
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = Path(self.path.partition("?")[0]).name
+                folder = site.folder if name.endswith(".js") else PAGE
+                kind = "text/javascript" if name.endswith(".js") else "text/html"
+                self._answer((folder / name).read_bytes(), f"{kind}; charset=utf-8")
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/chat.html"
-        backend.go.set()
-        server.shutdown()
-        thread.join()
-        for job in backend.threads:
-            job.join()
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                turn = json.loads(body)
+                answer = site.backends[turn["id"]].take(turn)
+                self._answer(json.dumps(answer).encode(), "application/json")
+
+            def _answer(self, body: bytes, kind: str) -> None:
+                self.send_response(200)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        return Handler

@@ -6,7 +6,8 @@ import { TailraceChatTransport } from "tailrace/ai";
 
 const { chat, socket } = Object.fromEntries(new URLSearchParams(location.search));
 // `mint` is the test's: it stands for a backend.
-const transport = new TailraceChatTransport({ client: { url: socket, token: () => globalThis.mint() } });
+const token = () => globalThis.mint(chat);
+const transport = new TailraceChatTransport({ client: { url: socket, token } });
 
 function Chat() {
   const { messages, sendMessage, regenerate, stop, status, error } = useChat({ id: chat, transport, resume: true });
