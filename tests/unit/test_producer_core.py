@@ -195,6 +195,16 @@ def test_a_producer_at_an_llms_pace_never_pauses() -> None:
     assert len(driver.appends()) == 200
 
 
+def test_gaps_that_a_cancel_fits_into_are_pauses_enough() -> None:
+    driver = Driver(Pace(min_interval=0), latency=0.001).open()
+    written = []
+    for number in range(200):
+        written.append(driver.now)
+        write(driver, str(number))
+        driver.run(0.02)
+    assert [append.at for append in driver.appends()] == written
+
+
 # ---- rule 6: a silent run ------------------------------------------------------------
 
 

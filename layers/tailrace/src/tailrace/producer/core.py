@@ -9,7 +9,7 @@ for the call to make now (`step`), makes it, and says what came of it (`answered
 
 What holds (PROTOCOL.md §2.1): one call at a time; an append whose outcome is unknown is
 repeated unchanged before anything else is put (rule 1); after 500 ms of appends back to
-back comes a pause of 40 ms (rule 5); a run that has nothing to say is renewed well
+back, without a gap that a cancel fits into, comes a pause of 40 ms (rule 5); a run that has nothing to say is renewed well
 within its lease and at least every 4 s, by which a silent producer learns of a cancel
 (rule 6).
 
@@ -31,6 +31,9 @@ from .opening import Opening
 
 BACK_TO_BACK = 0.5
 PAUSE = 0.04
+# A cancel is a read and a put, each about as long as an append.
+GAP_IN_APPENDS = 8
+GAP_AT_LEAST = 0.001
 LOOK_EVERY = 4.0
 BACKOFF = 0.1
 BACKOFF_CAP = 5.0
@@ -127,9 +130,11 @@ class Core:
         self._failing_since: float | None = None
         self._tries = 0
         self._began = 0.0
-        # Of the last append; `_streak_since`: no pause between appends since then.
+        # Of the last append; `_gap`: how long after it a cancel fits in;
+        # `_streak_since`: no such gap between appends since then.
         self._append_began: float | None = None
         self._append_ended = 0.0
+        self._gap = PAUSE
         self._streak_since = 0.0
         self._look_at = 0.0
 
@@ -245,7 +250,7 @@ class Core:
         if self._call is None:
             return None
         if isinstance(self._call, Append):
-            if now >= self._append_ended + PAUSE:
+            if now >= self._append_ended + self._gap:
                 self._streak_since = now
             self._append_began = now
         self._began = now
@@ -275,6 +280,8 @@ class Core:
             self.stored += len(call.texts)
             self._in_hand = 0
             self._append_ended = now
+            took = GAP_IN_APPENDS * (now - self._began)
+            self._gap = min(PAUSE, max(GAP_AT_LEAST, took))
         elif isinstance(call, Opening):
             self.next, self.already, self.epoch = (
                 answer.next,
