@@ -1,7 +1,9 @@
 """Puts the parts together for each function, from its environment.
 
-Nothing is built at import; each function calls its own builder once, when its first
-event comes. A builder imports what only its function needs: start-up pays for imports.
+Nothing is built at import; each function calls its own builder once, when Lambda starts
+it. A builder imports what only its function needs: start-up pays for imports. It makes
+no connection, takes no random number and reads no clock: with SnapStart, one start is
+the start of many.
 """
 
 from __future__ import annotations
@@ -9,9 +11,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
-
 from .adapters.apigateway import ApiGateway
+from .adapters.aws import Session as AwsSession
 from .adapters.calls import config, local_clock
 from .adapters.dynamodb import DynamoDBLog, DynamoDBState
 from .config import Settings, from_environment
@@ -141,5 +142,5 @@ def _gateway(settings: Settings, connections: int = 1) -> ApiGateway:
 
 
 @cache
-def _session() -> boto3.Session:
-    return boto3.Session()
+def _session() -> AwsSession:
+    return AwsSession()
