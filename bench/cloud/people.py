@@ -1,0 +1,204 @@
+"""Who writes an answer, and who watches it: the package's own producer and consumer,
+driven by the cloud's time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from tailrace.chunks import encode
+from tailrace.consumer import wire
+from tailrace.consumer.asks import (
+    Close,
+    Command,
+    Connect,
+    FetchToken,
+    Probe,
+    Send,
+    Tell,
+)
+from tailrace.consumer.cursor import Delivered
+from tailrace.consumer.machine import Machine
+from tailrace.errors import TailraceError
+from tailrace.producer.core import Core, Pace
+from tailrace.producer.opening import Opening
+from tailrace.transports import Transport
+from tests.simulation.kernel import Process
+
+if TYPE_CHECKING:
+    from .cloud import Cloud
+    from .gateway import Connection
+
+MS = 1_000
+SECOND = 1_000_000
+
+
+class Answer:
+    """One answer: tokens at their pace, each one `write`. `written[i]` is when token
+    `i` was (µs)."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        stream: str,
+        transport: Transport,
+        *,
+        tokens: list[Any],
+        rate: float,
+        interval: float,
+    ) -> None:
+        self.cloud = cloud
+        self.stream = stream
+        self.done = False
+        self.written: list[int] = []
+        self.failures = 0
+        self._dice = cloud.kernel.dice(f"job {stream}")
+        self.process = Process(cloud.kernel, f"job {stream}")
+        self._texts = [encode(token) for token in tokens]
+        self._pause = SECOND / rate
+        self._begun = cloud.kernel.now
+        self._transport = transport
+        self.core = Core(
+            Opening(stream, "0123456789abcdef0123", lease=30),
+            Pace(min_interval=interval),
+        )
+        cloud.kernel.start(self.process, self._play, self._stopped)
+
+    def _play(self) -> None:
+        core, kernel = self.core, self.cloud.kernel
+        while core.state != "closed":
+            self._write()
+            call = core.step(kernel.now / SECOND)
+            if call is None:
+                self._wait()
+                continue
+            try:
+                answer = call.send(self._transport)
+            except TailraceError as error:
+                self.failures += 1
+                core.failed(error, kernel.now / SECOND, self._dice.random())
+            else:
+                core.answered(answer, kernel.now / SECOND)
+
+    def _write(self) -> None:
+        """Write what the model has said by now."""
+        if self.core.state != "writing":
+            return
+        if not self.written:
+            self._begun = self.cloud.kernel.now
+        while len(self.written) < len(self._texts):
+            at = self._begun + round(len(self.written) * self._pause)
+            if at > self.cloud.kernel.now:
+                return
+            self.core.write(self._texts[len(self.written)])
+            self.written.append(at)
+        self.core.end("completed")
+
+    def _wait(self) -> None:
+        now = self.cloud.kernel.now
+        due = self.core.due(now / SECOND)
+        times = [now + 60 * SECOND]
+        if due is not None:
+            times.append(math.ceil(due * SECOND))
+        if self.core.state == "writing":
+            times.append(self._begun + round(len(self.written) * self._pause))
+        self.cloud.kernel.wait(max(1, min(times) - now))
+
+    def _stopped(self, error: BaseException | None) -> None:
+        if error is not None:
+            raise error
+        if self.core.error is not None:
+            raise self.core.error
+        self.done = True
+
+
+class Watcher:
+    """One page: connects, watches a stream to its end, stays as long as it stays.
+    `shown[i]` is when chunk `i` came (µs)."""
+
+    def __init__(self, cloud: Cloud, stream: str, name: str) -> None:
+        self.cloud = cloud
+        self.stream = stream
+        self.name = name
+        self.shown: list[int] = []
+        self.first_shown: dict[int, int] = {}
+        """When each slice came, by the seqs that it begins with and holds."""
+
+        self.ended = False
+        self.live = False
+        self._machine = Machine()
+        self._sockets: dict[int, Connection] = {}
+        self._timer = math.inf
+        self._dice = cloud.kernel.dice(f"watcher {name}")
+        self._tell("watch", stream, stream)
+
+    def leave(self) -> None:
+        """Close the page."""
+        for connection in list(self._sockets.values()):
+            self.cloud.gateway.close(connection)
+        self._machine, self._sockets = Machine(), {}
+
+    # ---- what the gateway tells ------------------------------------------------------
+
+    def opened(self, connection: Connection, number: int) -> None:
+        self._sockets[number] = connection
+        self._tell("opened", number)
+
+    def received(self, number: int, frame: str) -> None:
+        decoded = wire.decode(frame)
+        assert decoded is not None
+        if decoded["type"] == "synced":
+            self.live = True
+        self._tell("frame", number, decoded)
+
+    # ---- the machine -----------------------------------------------------------------
+
+    def _tell(self, event: str, *facts: Any) -> None:
+        kernel = self.cloud.kernel
+        machine = self._machine
+        commands = getattr(machine, event)(
+            *facts, now=kernel.now / MS, chance=self._dice.random()
+        )
+        for command in list(commands):
+            self._carry_out(command)
+        deadline = machine.deadline
+        if deadline < self._timer or self._timer * MS <= kernel.now:
+            self._timer = deadline
+            if deadline < math.inf:
+                pause = max(math.ceil(deadline * MS) - kernel.now, 1)
+                kernel.after(pause, self._tick, machine, deadline)
+
+    def _tick(self, machine: Machine, deadline: float) -> None:
+        if machine is self._machine and deadline == self._timer:
+            self._timer = math.inf
+            self._tell("tick")
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case FetchToken():
+                self.cloud.kernel.after(1, self._token)
+            case Connect(number, token):
+                self.cloud.gateway.connect(self, number, token)
+            case Send(number, frame):
+                self.cloud.gateway.send(self._sockets[number], wire.encode(frame))
+            case Close(number):
+                self.cloud.gateway.close(self._sockets.pop(number))
+            case Tell(_, Delivered(piece)):
+                now = self.cloud.kernel.now
+                self.shown += [now] * len(piece.chunks)
+                self.first_shown.update(
+                    dict.fromkeys(range(piece.seq, piece.next), now)
+                )
+                self.ended = self.ended or piece.end is not None
+            case Probe():
+                # Who is refused for their number is refused the probe, too.
+                self.cloud.kernel.after(1, self._tell, "probed", False)
+            case _:
+                raise RuntimeError(f"nothing was to go wrong: {command}")
+
+    def _token(self) -> None:
+        token, exp = self.cloud.token(self.name, self.stream)
+        self._tell("token", token, exp)
+
+    def refused(self, number: int) -> None:
+        self._tell("lost", number)
