@@ -6,7 +6,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tailrace import wiring
-from tailrace.config import starts_in_lambda
 from tailrace.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -18,11 +17,6 @@ telemetry = Telemetry()
 @cache
 def publish() -> Publish:
     return wiring.publish(telemetry)
-
-
-if starts_in_lambda():
-    # The start has more CPU than an event, and SnapStart keeps what it built.
-    publish()
 
 
 @telemetry.wrap

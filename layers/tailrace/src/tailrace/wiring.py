@@ -1,9 +1,7 @@
 """Puts the parts together for each function, from its environment.
 
-Nothing is built at import; each function calls its own builder once, when Lambda starts
-it. A builder imports what only its function needs: start-up pays for imports. It makes
-no connection, takes no random number and reads no clock: with SnapStart, one start is
-the start of many.
+Nothing is built at import; each function calls its own builder once, when its first
+event comes. A builder imports what only its function needs: start-up pays for imports.
 """
 
 from __future__ import annotations
@@ -11,8 +9,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import boto3
+
 from .adapters.apigateway import ApiGateway
-from .adapters.aws import Session as AwsSession
 from .adapters.calls import config, local_clock
 from .adapters.dynamodb import DynamoDBLog, DynamoDBState
 from .config import Settings, from_environment
@@ -142,5 +141,5 @@ def _gateway(settings: Settings, connections: int = 1) -> ApiGateway:
 
 
 @cache
-def _session() -> AwsSession:
-    return AwsSession()
+def _session() -> boto3.Session:
+    return boto3.Session()

@@ -1,0 +1,225 @@
+"""Where AWS's limits are reached, looked for in simulation: docs/operations.md says
+where they should be.
+
+The real code runs in virtual time (`bench.cloud`) with one limit set at a time, and
+more and more of what it limits; the knee is where the figure leaves its straight line.
+
+    .venv/bin/python -m bench.limits [--keep]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench import kept
+from bench.cloud.cloud import Cloud
+from bench.cloud.cpu import Cpu
+from bench.cloud.limits import Bucket, Limits
+from bench.cloud.people import Answer, Watcher
+
+SECOND = 1_000_000
+Rows = list[dict[str, Any]]
+
+
+def cloud(limits: Limits | None = None, lanes: int | None = None) -> Cloud:
+    return Cloud(3, cpu=Cpu.measured(), limits=limits, lanes=lanes)
+
+
+def answers(
+    world: Cloud, count: int, *, seconds: float, way: str = "in-process"
+) -> list[Answer]:
+    """Begin answers of 50 tokens a second, an append every 100 ms, not all at once."""
+    found = []
+    for number in range(count):
+        world.run_for(100 / count)
+        found.append(
+            Answer(
+                world,
+                f"chat:{number}",
+                world.transport(way),
+                tokens=[" word"] * round(50 * seconds),
+                rate=50,
+                interval=0.1,
+            )
+        )
+    return found
+
+
+def _until(world: Cloud, people: Sequence[object], what: str) -> None:
+    """Let things happen until it is so of all."""
+    left = list(people)
+
+    def done() -> bool:
+        while left and getattr(left[-1], what):
+            left.pop()
+        return not left
+
+    world.run(done)
+
+
+def median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def one_stream() -> Rows:
+    """One stream, written as fast as it goes, by the size of a chunk: 1,000 write units
+    a second are what its partition takes."""
+    rows = []
+    for size in (200, 1_000, 2_000, 4_000, 8_000):
+        limits = Limits(partition_writes=1_000)
+        world = cloud(limits)
+        with world.open():
+            answer = Answer(
+                world,
+                "chat:1",
+                world.transport("in-process"),
+                tokens=["x" * (size - 2)] * 30_000,
+                rate=3_000,
+                interval=0,
+            )
+            # What may be taken at once is gone by then.
+            world.run_for(2_000)
+            before, at = world.tally["log.stored_bytes"], world.kernel.now
+            world.run_for(4_000)
+            rate = (world.tally["log.stored_bytes"] - before) * SECOND
+            rows.append(
+                {
+                    "offered KB/s": size * 3,
+                    "taken KB/s": round(rate / (world.kernel.now - at) / 1_000),
+                    "throttled": limits.refused.get("log write", 0),
+                    "failed calls": answer.failures,
+                }
+            )
+    return rows
+
+
+def one_lane() -> Rows:
+    """Answers that share one lane of the feed: 100 records a batch, four a second."""
+    rows = []
+    for count in (10, 20, 30, 40, 50, 60):
+        world = cloud(lanes=1)
+        with world.open():
+            began = answers(world, count, seconds=8)
+            _until(world, began, "done")
+            lags = [after - put for put, after, _ in world.feed.seen]
+            half = len(lags) // 2
+            rows.append(
+                {
+                    "answers": count,
+                    "records/s": count * 10,
+                    "lag p50, ms": round(median(lags[half:]) / 1_000),
+                }
+            )
+    return rows
+
+
+def one_audience() -> Rows:
+    """Watchers of one stream, which one fan-out at a time serves."""
+    rows = []
+    for count in (50, 100, 200, 400, 800):
+        world = cloud()
+        with world.open():
+            watchers = [Watcher(world, "chat:0", f"user{n}") for n in range(count)]
+            _until(world, watchers, "live")
+            world.tally.clear()
+            (answer,) = answers(world, 1, seconds=8)
+            _until(world, watchers, "ended")
+            took = world.tally["lambda.fanout.ms"]
+            lags = [
+                (at - world.put_at["chat:0", seq]) / 1_000
+                for watcher in watchers[:: max(1, count // 20)]
+                for seq, at in watcher.first_shown.items()
+                if ("chat:0", seq) in world.put_at
+            ]
+            rows.append(
+                {
+                    "watchers": count,
+                    "slices a watcher": round(
+                        world.tally["gateway.frames_down"] / count
+                    ),
+                    "ms a batch": round(took / world.tally["lambda.fanout.requests"]),
+                    "log to shown p50, ms": round(median(lags)),
+                }
+            )
+            assert answer.done
+    return rows
+
+
+def posts() -> Rows:
+    """Watchers of active streams, under a tenth of API Gateway's 10,000 requests/s."""
+    rows = []
+    for count in (100, 200, 250, 300, 400):
+        limits = Limits()
+        world = cloud(limits)
+        with world.open():
+            streams = count // 10
+            watchers = [
+                Watcher(world, f"chat:{n % streams}", f"user{n}") for n in range(count)
+            ]
+            _until(world, watchers, "live")
+            limits.posts = Bucket(1_000, 500)
+            began = answers(world, streams, seconds=6)
+            _until(world, watchers, "ended")
+            assert all(one.done for one in began)
+            asked = limits.refused.get("post", 0) + world.tally["gateway.frames_down"]
+            rows.append(
+                {
+                    "watchers": count,
+                    "posts refused, %": round(
+                        100 * limits.refused.get("post", 0) / asked, 1
+                    ),
+                    "frames from watchers": world.tally["gateway.frames_up"],
+                }
+            )
+    return rows
+
+
+def handshakes() -> Rows:
+    """Pages that come back at once, under a tenth of 500 new connections a second."""
+    rows = []
+    for count in (25, 50, 100, 200):
+        limits = Limits(handshakes=Bucket(50, 50))
+        world = cloud(limits)
+        with world.open():
+            began = world.kernel.now
+            watchers = [Watcher(world, f"chat:{n}", f"user{n}") for n in range(count)]
+            _until(world, watchers, "live")
+            rows.append(
+                {
+                    "pages": count,
+                    "refused": limits.refused.get("handshake", 0),
+                    "all are back after, s": round(
+                        (world.kernel.now - began) / SECOND, 1
+                    ),
+                }
+            )
+    return rows
+
+
+WHAT: dict[str, Callable[[], Rows]] = {
+    "one stream's partition": one_stream,
+    "one lane of the feed": one_lane,
+    "one stream's audience": one_audience,
+    "API Gateway's requests (a tenth)": posts,
+    "API Gateway's new connections (a tenth)": handshakes,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.limits")
+    parser.add_argument("--keep", action="store_true")
+    keep = parser.parse_args().keep
+    found: dict[str, Any] = {}
+    for name, measure in WHAT.items():
+        found[name] = measure()
+        print(name)
+        for row in found[name]:
+            print("   ", ", ".join(f"{key} {value:g}" for key, value in row.items()))
+    if keep:
+        kept.save("limits", "python -m bench.limits --keep", {"limits": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""The benchmarks' README shows what the files of results say, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import report
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    text = report.README.read_text()
+    assert report.filled(text) == text, "run `python -m bench.report`"
+
+
+@pytest.mark.parametrize("name", sorted(report.drawn()))
+def test_the_plots_are_those_of_the_results(name: str) -> None:
+    drawn = (report.PLOTS / name).read_text()
+    assert drawn == report.drawn()[name], "run `python -m bench.report`"
+
+
+def test_a_figure_that_was_changed_by_hand_is_found() -> None:
+    text = report.README.read_text()
+    assert "| met |" in text
+    assert report.filled(text.replace("| met |", "| nearly met |")) == text
+
+
+def test_a_readme_without_a_place_for_a_table_is_refused() -> None:
+    with pytest.raises(KeyError, match="cost: lines"):
+        report.filled(report.README.read_text().replace("cost: lines", ""))
