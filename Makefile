@@ -74,6 +74,13 @@ lock: | $(UV) ## Resolve the dependencies anew, within their ranges (UPGRADE=1: 
 		$(foreach name,boto3 botocore python-dateutil s3transfer six urllib3,--no-emit-package $(name)) \
 		$(PACKAGE)/pyproject.toml --output-file $(PACKAGE)/requirements.lock
 
+RIVALS := bench/rivals/node_modules/.installed
+
+$(RIVALS): bench/rivals/package-lock.json bench/rivals/package.json bench/rivals/.npmrc
+	@echo "Installing the rivals into bench/rivals/node_modules"
+	@npm ci --silent --prefix bench/rivals
+	@touch $@
+
 # --- develop ----------------------------------------------------------------
 
 # Side by side, each with a local AWS of its own; a file's tests stay together.
@@ -90,7 +97,7 @@ test: setup browser ## Run every test: units, contracts, functions, deployed sta
 	npm test --silent --prefix clients/js
 
 .PHONY: check
-check: setup ## Check format, lint, types, import rules, template and dependencies
+check: setup $(RIVALS) ## Check format, lint, types, import rules, template and dependencies
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy $(TYPED)
@@ -99,6 +106,7 @@ check: setup ## Check format, lint, types, import rules, template and dependenci
 	$(NO_ACCOUNT) $(BIN)/sam validate --lint
 	npm run check --silent --prefix clients/js
 	clients/js/node_modules/.bin/tsc -p demo
+	clients/js/node_modules/.bin/tsc -p bench/rivals
 	$(BIN)/python .ci/audit.py
 
 .PHONY: format
@@ -120,8 +128,15 @@ simulate: $(ENVIRONMENT) ## Try thousands of seeded worlds of faults (SEEDS, FIR
 mutants: $(ENVIRONMENT) ## Plant known bugs, and see the simulator find each
 	$(BIN)/python -m tests.simulation.mutants
 
+.PHONY: rivals
+rivals: setup $(RIVALS)
+	@command -v redis-server >/dev/null || \
+		{ echo "The rivals need Redis (Debian: apt-get install redis-server)" >&2; exit 1; }
+
 .PHONY: bench
-bench: setup ## Measure the producer, the pushes and the functions' start
+bench: rivals ## Measure everything; beside rivals, where there are any
+	$(NO_ACCOUNT) $(BIN)/python -m bench.core
+	$(NO_ACCOUNT) $(BIN)/python -m bench.rivals
 	$(NO_ACCOUNT) $(BIN)/python -m bench.posts
 	$(NO_ACCOUNT) $(BIN)/python -m bench.startup
 	$(NO_ACCOUNT) $(BIN)/python -m bench.producer

@@ -25,6 +25,8 @@ MAX_LEASE_SECONDS = 43_200
 _TRIES = 300
 _KNOWN_WRITERS = 1_000
 _MAX_WALK = 50
+# To leave out the few of a small record costs as much as all else that it takes.
+_KEPT_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,8 +398,11 @@ class Log:
 
     def _acknowledge(self, record: Record) -> Record:
         key = (record.stream, record.run, record.writer)
+        kept = record
+        if record.meta is not None or len(record.chunks) > _KEPT_CHARS:
+            kept = replace(record, chunks="", meta=None)
         with self._lock:
-            self._known[key] = replace(record, chunks="", meta=None)
+            self._known[key] = kept
             self._known.move_to_end(key)
             if len(self._known) > _KNOWN_WRITERS:
                 self._known.popitem(last=False)
