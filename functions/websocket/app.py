@@ -1,4 +1,4 @@
-"""All WebSocket routes in one function, so that it is warm.
+"""All WebSocket routes in one function, so that it is warm; and the queue of repairs.
 
 Dispatches on the event type, which API Gateway sets; never on the route key, which a
 client can name in its frame.
@@ -29,6 +29,8 @@ def session() -> Session:
 
 @telemetry.wrap
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    if "Records" in event:  # of the queue: API Gateway's events have none
+        return repair(event)
     about = event["requestContext"]
     connection = about["connectionId"]
     kind = about["eventType"]
@@ -39,6 +41,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     elif kind == "MESSAGE":
         session().receive(connection, event.get("body"))
     return {"statusCode": 200}
+
+
+def repair(event: dict[str, Any]) -> dict[str, Any]:
+    from tailrace.adapters.sqs import decode
+
+    for one in decode(event):
+        wiring.chats(telemetry).look_after(one)
+    return {}
 
 
 def connect(connection: str, event: dict[str, Any]) -> dict[str, Any]:

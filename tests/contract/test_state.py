@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tailrace.ports import Connection, Lease, Rights, Subscription
+from tailrace.ports import Connection, Lease, Request, Rights, Subscription
 
 RIGHTS = Rights("user-7", 2_000_000_000, ("chat:*",), ("chat:42",))
 LATER = 2_000_000_000
@@ -12,6 +12,12 @@ LATER = 2_000_000_000
 
 def subscription(connection: str = "c1", n: int = 1, stream: str = "s") -> Subscription:
     return Subscription(stream, connection, n, exp=LATER)
+
+
+def request(connection: str = "c1", id: str = "r1", stream: str = "s") -> Request:
+    return Request(
+        connection, id, stream, "run", LATER, prefix=4, shift=2, sent=-2, seq=1, at=5
+    )
 
 
 def test_a_connection_comes_back_with_its_rights_and_streams(state: Any) -> None:
@@ -121,3 +127,76 @@ def test_a_key_remembers_where_its_first_call_began(state: Any) -> None:
     assert state.remember_key("s", "k", 4, LATER) == 4
     assert state.remember_key("s", "k", 9, LATER) == 4
     assert state.remember_key("t", "k", 9, LATER) == 9
+
+
+def test_a_request_is_found_with_its_stream_and_its_connection(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.subscribe(subscription(), LATER)
+    assert state.put_request(request(), LATER) is True
+    assert state.put_request(request(id="r2", stream="t"), LATER) is True
+    assert state.connection("c1").requests == {"r1": "s", "r2": "t"}
+    assert state.connection("c1").streams == {"s": 1}
+    assert state.request("s", "c1", "r1") == request()
+    assert state.request("s", "c1", "r9") is None
+    found = sorted(state.subscribers("s"), key=lambda one: type(one).__name__)
+    assert found == [request(), subscription()]
+
+
+def test_a_request_is_stored_once(state: Any) -> None:
+    state.put_request(request(), LATER)
+    state.advance(request(), 7, 9, 11)
+    assert state.put_request(request(), LATER) is False
+    assert state.request("s", "c1", "r1").sent == 7
+
+
+def test_a_request_goes_on_and_never_back(state: Any) -> None:
+    state.put_request(request(), LATER)
+    state.advance(request(), 7, 9, 11)
+    state.advance(request(), 6, 8, 12)
+    there = state.request("s", "c1", "r1")
+    assert (there.sent, there.seq, there.at) == (7, 9, 11)
+
+
+def test_what_is_said_of_a_request_that_is_gone_does_not_bring_it_back(
+    state: Any,
+) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.put_request(request(), LATER)
+    state.remove_request("s", "c1", "r1")
+    state.advance(request(), 7, 9, 11)
+    state.renew_request(request(), LATER)
+    assert state.claim_watch(request(), 1) is False
+    assert state.claim_repair(request(), 10, 20) is False
+    assert state.request("s", "c1", "r1") is None
+    assert state.subscribers("s") == []
+    assert state.connection("c1").requests == {}
+
+
+def test_one_message_of_a_number_goes_on(state: Any) -> None:
+    state.put_request(request(), LATER)
+    assert state.claim_watch(request(), 1) is True
+    assert state.claim_watch(request(), 1) is False
+    assert state.claim_watch(state.request("s", "c1", "r1"), 2) is True
+
+
+def test_one_repair_is_on_its_way_at_a_time(state: Any) -> None:
+    state.put_request(request(), LATER)
+    assert state.claim_repair(request(), 100, 600) is True
+    assert state.claim_repair(request(), 599, 900) is False
+    assert state.claim_repair(request(), 600, 900) is True
+
+
+def test_the_exp_of_a_request_is_renewed_and_nothing_else(state: Any) -> None:
+    state.put_request(request(), LATER)
+    state.advance(request(), 7, 9, 11)
+    state.renew_request(request(), LATER + 60)
+    there = state.request("s", "c1", "r1")
+    assert (there.exp, there.sent) == (LATER + 60, 7)
+
+
+def test_a_removed_connection_leaves_no_request(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.put_request(request(), LATER)
+    state.put_request(request("c2"), LATER)
+    state.remove_connection("c1")
+    assert state.subscribers("s") == [request("c2")]

@@ -363,6 +363,7 @@ def _begin(world: World, entries: list[Entry]) -> None:
         stream: [
             row
             for row in world.state.subscribers(stream)
+            if isinstance(row, Subscription)
             if row.exp * 1000 > now + SKEW
         ]
         for stream in streams

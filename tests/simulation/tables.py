@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from tailrace.errors import Unavailable
-from tailrace.ports import Connection, Lease, Rights, Subscription
+from tailrace.ports import Connection, Lease, Request, Rights, Subscription
 from tailrace.records import Record
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ class State:
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         self._call(lambda: self._world.unsubscribe(stream, connection, n))
 
-    def subscribers(self, stream: str) -> list[Subscription]:
-        found: list[Subscription] = []
+    def subscribers(self, stream: str) -> list[Subscription | Request]:
+        found: list[Subscription | Request] = []
 
         def read() -> None:
             found.extend(self._world.subscribers(stream))
@@ -155,6 +155,27 @@ class State:
 
     def drop(self, subscription: Subscription) -> None:
         self._call(lambda: self._world.drop(subscription))
+
+    def put_request(self, request: Request, expires_at: int) -> bool:
+        return self._call(lambda: self._world.state.put_request(request, expires_at))
+
+    def request(self, stream: str, connection: str, id: str) -> Request | None:
+        return self._call(lambda: self._world.state.request(stream, connection, id))
+
+    def advance(self, request: Request, sent: int, seq: int, at: int) -> None:
+        self._call(lambda: self._world.state.advance(request, sent, seq, at))
+
+    def claim_watch(self, request: Request, watch: int) -> bool:
+        return self._call(lambda: self._world.state.claim_watch(request, watch))
+
+    def claim_repair(self, request: Request, now: int, until: int) -> bool:
+        return self._call(lambda: self._world.state.claim_repair(request, now, until))
+
+    def renew_request(self, request: Request, exp: int) -> None:
+        self._call(lambda: self._world.state.renew_request(request, exp))
+
+    def remove_request(self, stream: str, connection: str, id: str) -> None:
+        self._call(lambda: self._world.state.remove_request(stream, connection, id))
 
     def lease(self, stream: str, run: str, writer: str) -> Lease | None:
         return self._call(lambda: self._world.state.lease(stream, run, writer))

@@ -16,7 +16,7 @@ from tailrace.delivery import Delivery
 from tailrace.errors import Unavailable
 from tailrace.fanout import Fanout
 from tailrace.log import Log
-from tailrace.ports import Lease, Subscription
+from tailrace.ports import Lease, Request, Subscription
 from tailrace.publish import Publish
 from tailrace.records import Record
 from tailrace.session import Session
@@ -222,7 +222,7 @@ class World:
             (
                 one
                 for one in self.state.subscribers(stream)
-                if one.connection == connection
+                if isinstance(one, Subscription) and one.connection == connection
             ),
             None,
         )
@@ -246,7 +246,7 @@ class World:
         after = self.row(row.stream, row.connection)
         self.observe("row-dropped", before, row, after)
 
-    def subscribers(self, stream: str) -> list[Subscription]:
+    def subscribers(self, stream: str) -> list[Subscription | Request]:
         return self.state.subscribers(stream)
 
     def put_lease(

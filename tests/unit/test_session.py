@@ -192,7 +192,7 @@ def test_between_replay_and_live_there_is_no_hole(stage: Stage) -> None:
     """The row is stored before the log is read: what is appended between is pushed."""
     stage.write()
     stage.connect()
-    pushed: list[Subscription] = []
+    pushed: list[Any] = []
     stored = stage.state.subscribe
 
     def subscribe(*args: Any) -> None:
@@ -417,7 +417,9 @@ def test_sync_puts_rows_again_replays_and_answers_every_tail(stage: Stage) -> No
 def test_sync_heals_a_row_that_a_wrong_410_deleted(stage: Stage) -> None:
     stage.connect()
     stage.send(type="subscribe", stream=STREAM, n=1)
-    stage.state.drop(stage.state.subscribers(STREAM)[0])
+    (row,) = stage.state.subscribers(STREAM)
+    assert isinstance(row, Subscription)
+    stage.state.drop(row)
     stage.send(type="sync", streams={STREAM: [None, 0]}, n=2)
     assert len(stage.state.subscribers(STREAM)) == 1
 

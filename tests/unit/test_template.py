@@ -24,6 +24,9 @@ STATEFUL = {
     "AWS::SQS::Queue",
 }
 
+CALLER = "WebsocketRole"
+"""Who may invoke the job function."""
+
 Resource = dict[str, Any]
 
 
@@ -74,14 +77,15 @@ def statements() -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def one_of(statement: dict[str, Any]) -> dict[str, Any]:
-    """Return the statement, also where it stands in Direct delivery only."""
-    if "Fn::If" not in statement:
-        return statement
-    condition, there, otherwise = statement["Fn::If"]
-    assert (condition, otherwise) == ("IsDirect", {"Ref": "AWS::NoValue"})
-    allowed: dict[str, Any] = there
-    return allowed
+def one_of(value: Any) -> Any:
+    """Return what a value is where it is there at all: in Direct delivery, or in a
+    stack that has a job function."""
+    if not isinstance(value, dict) or "Fn::If" not in value:
+        return value
+    condition, there, otherwise = value["Fn::If"]
+    assert condition in ("IsDirect", "HasJobFunction", "PushesChats")
+    assert otherwise == {"Ref": "AWS::NoValue"}, "no parameter, no right"
+    return there
 
 
 def listed(value: Any) -> list[Any]:
@@ -108,7 +112,63 @@ def test_every_action_is_allowed_on_a_resource_of_this_stack_only() -> None:
                 continue
             text = json.dumps(resource)
             named = re.findall(r'"(?:Ref|Fn::GetAtt)": \[?"(\w+)|\$\{(\w+)\}', text)
-            assert {a or b for a, b in named} & set(source()["Resources"]), (name, text)
+            ours = set(source()["Resources"])
+            if statement["Action"] == "lambda:InvokeFunction" and name == CALLER:
+                ours = {"JobFunction"}
+            assert {a or b for a, b in named} & ours, (name, text)
+
+
+def test_only_the_websocket_function_may_invoke_the_job_function_and_no_other() -> None:
+    resources = [
+        statement["Resource"]
+        for name, statement in statements()
+        if name == CALLER and "lambda:InvokeFunction" in listed(statement["Action"])
+    ]
+    assert resources == [
+        {
+            "Fn::If": [
+                "NamesJobByArn",
+                {"Ref": "JobFunction"},
+                {
+                    "Fn::Sub": "arn:${AWS::Partition}:lambda:${AWS::Region}:"
+                    "${AWS::AccountId}:function:${JobFunction}"
+                },
+            ]
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "allowed"),
+    [
+        ("", True),
+        ("answers", True),
+        ("answers:live", True),
+        ("arn:aws:lambda:eu-west-1:123456789012:function:answers", True),
+        ("arn:aws-cn:lambda:cn-north-1:123456789012:function:answers:$LATEST", True),
+        ("*", False),
+        ("arn:aws:lambda:eu-west-1:123456789012:function:*", False),
+        ("arn:aws:sns:eu-west-1:123456789012:answers", False),
+    ],
+)
+def test_a_job_function_is_one_function(function: str, allowed: bool) -> None:
+    pattern = source()["Parameters"]["JobFunction"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, function)) is allowed
+
+
+def test_without_a_job_function_nothing_of_the_chats_is_there() -> None:
+    for name in ("Repairs", "RepairFailures", "RepairsMapping", "RepairFailuresAlarm"):
+        assert translated()[name]["Condition"] == "HasJobFunction"
+    for function in ("Websocket", "Fanout"):
+        variables = properties(f"{function}Function")["Environment"]["Variables"]
+        assert one_of(variables["TAILRACE_REPAIRS_URL"]) == {"Ref": "Repairs"}
+
+
+def test_a_repair_is_not_done_twice_and_not_for_ever() -> None:
+    queue = properties("Repairs")
+    assert queue["VisibilityTimeout"] > properties("WebsocketFunction")["Timeout"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    assert properties("RepairsMapping")["BatchSize"] == 1
 
 
 def test_posting_and_closing_are_allowed_on_connections_only() -> None:
@@ -148,15 +208,16 @@ def test_a_function_is_told_only_variables_that_the_package_reads() -> None:
         assert ours
         assert ours <= known
     assert "TAILRACE_SECRET" not in json.dumps(properties("PublishFunction"))
-    assert "TAILRACE_LOG_TABLE" not in json.dumps(properties("FanoutFunction"))
+    told = properties("FanoutFunction")["Environment"]["Variables"]
+    assert one_of(told["TAILRACE_LOG_TABLE"]) == {"Ref": "Log"}
+    assert "Fn::If" in told["TAILRACE_LOG_TABLE"], "it reads the log for chats only"
 
 
 # --- the change feed --------------------------------------------------------------
 
 
 def test_one_bad_record_cannot_block_the_change_feed() -> None:
-    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
-    set_to = mapping["Properties"]
+    set_to = properties("FanoutFunctionChangeFeed")
     assert set_to["EventSourceArn"] == {"Fn::GetAtt": ["Log", "StreamArn"]}
     assert set_to["StartingPosition"] == "TRIM_HORIZON"
     assert set_to["MaximumBatchingWindowInSeconds"] == 0
@@ -172,7 +233,7 @@ def test_one_bad_record_cannot_block_the_change_feed() -> None:
 
 
 def test_the_change_feed_carries_records_and_no_removals() -> None:
-    (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
+    mapping = translated()["FanoutFunctionChangeFeed"]
     (rule,) = mapping["Properties"]["FilterCriteria"]["Filters"]
     condition, direct, feed = rule["Pattern"]["Fn::If"]
     assert condition == "IsDirect"
@@ -214,7 +275,7 @@ def test_nothing_outlives_the_stack() -> None:
         for name, resource in translated().items()
         if resource["Type"] in STATEFUL
     }
-    assert len(stateful) == 7
+    assert len(stateful) == 9
     for name, resource in stateful.items():
         assert resource["DeletionPolicy"] == "Delete", name
         assert resource["UpdateReplacePolicy"] == "Delete", name
@@ -327,9 +388,10 @@ def test_the_package_and_the_template_default_to_the_same() -> None:
     assert parameters["PushInterval"]["Default"] == defaults.push_interval
 
 
-def test_ten_alarms_watch_the_stack() -> None:
+def test_ten_alarms_watch_the_stack_and_one_more_its_chats() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 10
+    assert len([one for one in alarms.values() if "Condition" not in one]) == 10
+    assert len(alarms) == 11
     watched = {alarm["Properties"]["MetricName"] for alarm in alarms.values()}
     assert watched == {
         "ApproximateNumberOfMessagesVisible",

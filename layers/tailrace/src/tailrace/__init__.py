@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .errors import TooMany as TooMany
     from .errors import Unauthorized as Unauthorized
     from .errors import Unavailable as Unavailable
+    from .errors import Unsupported as Unsupported
     from .minting import mint_token as mint_token
     from .minting import new_run as new_run
     from .producer.aio import AsyncProducer as AsyncProducer
@@ -61,6 +62,7 @@ _HOME = {
         "TooMany",
         "Unauthorized",
         "Unavailable",
+        "Unsupported",
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

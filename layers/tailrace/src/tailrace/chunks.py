@@ -59,13 +59,16 @@ def decode(chunks: str) -> list[Any]:
 
 def split(chunks: str) -> list[str]:
     """Return the texts that `join` joined."""
-    texts: list[str] = []
+    return [text for text, _ in parsed(chunks)]
+
+
+def parsed(chunks: str) -> Iterator[tuple[str, Any]]:
+    """Yield the texts that `join` joined, each with its value."""
     start = 0
     while start < len(chunks):
-        _, end = _scan_one(chunks, start)
-        texts.append(chunks[start:end])
+        value, end = _scan_one(chunks, start)
+        yield chunks[start:end], value
         start = end + 1
-    return texts
 
 
 def pack(texts: Iterable[str]) -> Iterator[list[str]]:

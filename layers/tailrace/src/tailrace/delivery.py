@@ -1,7 +1,8 @@
 """The delivery: pushes records that are in the log to whoever subscribes to them.
 
 It may drop, repeat and reorder; the consumer's cursor repairs it. So one client never
-fails the others, nor the caller: what could not be pushed in time is dropped.
+fails the others, nor the caller: what could not be pushed in time is dropped. Requests
+of the AI SDK, which cannot repair anything, are the courier's.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import Unavailable
-from .ports import Clock, Gateway, Push, Subscription
+from .ports import Clock, Gateway, Push, Request, Subscription
 from .records import Record
 from .slices import merge
+
+if TYPE_CHECKING:
+    from .courier import Courier
 
 Count = Callable[[str, int], None]
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
@@ -24,19 +28,25 @@ RunAll = Callable[[Sequence[Callable[[], None]]], None]
 Queue = list[tuple[Subscription, list[str]]]
 """What one connection gets: the frames of each stream that it subscribes to."""
 
+Errands = list[tuple[Request, Sequence[Record]]]
+"""The requests of one connection, each with the new records of its stream."""
+
 _TRIES = 2
 
 
 class Subscribers(Protocol):
     """What a delivery asks of the state's table (`ports.State`)."""
 
-    def subscribers(self, stream: str) -> list[Subscription]: ...
+    def subscribers(self, stream: str) -> list[Subscription | Request]: ...
 
     def drop(self, subscription: Subscription) -> None: ...
 
 
 class Delivery:
-    """Delivers batches of records. Nothing is kept between two batches."""
+    """Delivers batches of records. Nothing is kept between two batches.
+
+    `courier` is called where there is a request; without it, requests are passed over.
+    """
 
     def __init__(
         self,
@@ -45,12 +55,14 @@ class Delivery:
         clock: Clock,
         run_all: RunAll,
         *,
+        courier: Callable[[], Courier] | None = None,
         count: Count = lambda name, value: None,
     ) -> None:
         self._state = state
         self._gateway = gateway
         self._clock = clock
         self._run_all = run_all
+        self._courier = courier
         self._count = count
 
     def deliver(
@@ -63,23 +75,35 @@ class Delivery:
         """
         subscribers = self._find(streams)
         queues: dict[str, Queue] = defaultdict(list)
+        errands: dict[str, Errands] = defaultdict(list)
         now = self._clock()
         for stream, records in streams.items():
-            subscriptions = subscribers.get(stream)
-            if not subscriptions:
-                continue
-            frames = [piece.frame() for piece in merge(records)]
-            for subscription in subscriptions:
-                if subscription.exp * 1000 > now:
-                    queues[subscription.connection].append((subscription, frames))
+            frames: list[str] = []
+            for one in subscribers.get(stream, ()):
+                if one.exp * 1000 <= now:
+                    continue
+                if isinstance(one, Request):
+                    errands[one.connection].append((one, records))
+                    continue
+                frames = frames or [piece.frame() for piece in merge(records)]
+                queues[one.connection].append((one, frames))
         # Side by side across connections, one after the other within each: two
         # posts under way to one connection have no order.
-        self._run_all([partial(self._drain, one, deadline) for one in queues.values()])
+        self._run_all(
+            [
+                partial(
+                    self._serve, queues.get(one, []), errands.get(one, []), deadline
+                )
+                for one in {**queues, **errands}
+            ]
+        )
         return streams.keys() - subscribers.keys()
 
-    def _find(self, streams: Mapping[str, object]) -> dict[str, list[Subscription]]:
+    def _find(
+        self, streams: Mapping[str, object]
+    ) -> dict[str, list[Subscription | Request]]:
         """Return the subscribers of those streams that could be looked up."""
-        found: dict[str, list[Subscription]] = {}
+        found: dict[str, list[Subscription | Request]] = {}
 
         def find(stream: str) -> None:
             with contextlib.suppress(Unavailable):
@@ -88,7 +112,19 @@ class Delivery:
         self._run_all([partial(find, stream) for stream in streams])
         return found
 
-    def _drain(self, queue: Queue, deadline: int) -> None:
+    def _serve(self, queue: Queue, errands: Errands, deadline: int) -> None:
+        """Push what is new to one connection."""
+        outcome = self._drain(queue, deadline) if queue else Push.DONE
+        if not errands or self._courier is None:
+            return
+        courier = self._courier()
+        for request, records in errands:
+            if outcome is Push.DONE:
+                outcome = courier.bring(request, records, deadline).outcome
+            else:
+                courier.repair(request)  # a dead connection costs no more time
+
+    def _drain(self, queue: Queue, deadline: int) -> Push:
         """Push one connection's frames in order, up to the first that fails."""
         connection = queue[0][0].connection
         frames = [frame for _, those in queue for frame in those]
@@ -105,6 +141,7 @@ class Delivery:
                 self._drop(subscription)
         else:
             self._count("SlicesDropped", len(frames) - pushed)
+        return outcome
 
     def _push(self, connection: str, frame: str, deadline: int) -> Push:
         """Push a frame, with one retry; after that the client repairs itself."""

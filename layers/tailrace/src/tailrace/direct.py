@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .delivery import Count, Delivery, Subscribers
-from .ports import Clock, LogStore, Subscription
+from .ports import Clock, LogStore, Request, Subscription
 from .records import Record
 
 LIST_MS = 1_000
@@ -62,10 +62,12 @@ class RecentSubscribers:
     def __init__(self, subscribers: Subscribers, clock: Clock) -> None:
         self._subscribers = subscribers
         self._clock = clock
-        self._lists: OrderedDict[str, tuple[int, list[Subscription]]] = OrderedDict()
+        self._lists: OrderedDict[str, tuple[int, list[Subscription | Request]]] = (
+            OrderedDict()
+        )
         self._lock = threading.Lock()
 
-    def subscribers(self, stream: str) -> list[Subscription]:
+    def subscribers(self, stream: str) -> list[Subscription | Request]:
         now = self._clock()  # before the read: the list is as old as its question
         with self._lock:
             at, found = self._lists.get(stream, (0, []))

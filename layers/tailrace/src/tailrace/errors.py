@@ -14,6 +14,7 @@
      +-- UnknownConnection  the connection has no row             (retryable)
      +-- TooMany        over a count limit
      +-- TooFast        over a rate                           (retryable)
+     +-- Unsupported    the stack was deployed without what it needs
 
 `code` is the word that PROTOCOL.md §5 fixes, the same on the socket and in the publish
 API. The facts of a refusal are attributes, named as there.
@@ -142,6 +143,12 @@ class TooFast(TailraceError):
     code = "too_fast"
     retryable = True
     limit: int
+
+
+class Unsupported(TailraceError):
+    """The stack was deployed without what this needs."""
+
+    code = "unsupported"
 
 
 _BY_CODE: dict[str, type[TailraceError]] = {

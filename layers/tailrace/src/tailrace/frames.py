@@ -6,6 +6,7 @@ Pure. Slices have their own module. Any bytes give a frame or an `Invalid`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,17 @@ from .slices import MAX_FRAME_BYTES
 PROTOCOL = 1
 MAX_STREAMS = 50
 _MAX_N = 1 << 53
+# What a `send` has for the job.
+_ASKED = (
+    "requestId",
+    "id",
+    "trigger",
+    "messageId",
+    "messages",
+    "headers",
+    "body",
+    "metadata",
+)
 # 50 refused names, four bytes a character, still fit one answer.
 _SHOWN_NAME = 100
 
@@ -59,7 +71,28 @@ class Auth:
     n: int
 
 
-ClientFrame = Subscribe | Unsubscribe | Sync | Cancel | Auth
+@dataclass(frozen=True, slots=True)
+class Send:
+    """`n` is None in the AI SDK's dialect. `asked`: what the frame had for the job."""
+
+    stream: str
+    request: str
+    n: int | None
+    asked: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    stream: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    request: str
+
+
+ClientFrame = Subscribe | Unsubscribe | Sync | Cancel | Auth | Send | Resume | Abort
 
 
 def decode(body: Any) -> ClientFrame:
@@ -94,16 +127,26 @@ def decode(body: Any) -> ClientFrame:
         if not isinstance(token, str):
             raise Invalid("token: must be text")
         return Auth(token, _n(frame))
+    if kind == "send":
+        n = _n(frame) if "n" in frame else None
+        asked = {name: frame[name] for name in _ASKED if name in frame}
+        return Send(_stream_of_chat(frame), _request(frame), n, asked)
+    if kind == "resume":
+        if frame.get("lastSequence") is not None:
+            raise Invalid("lastSequence: only whole replays are served")
+        return Resume(_stream_of_chat(frame), _request(frame))
+    if kind == "abort":
+        return Abort(_request(frame))
     raise Invalid("frame: unknown type")
 
 
 def echo(body: Any) -> dict[str, Any]:
-    """Return `stream` and `n` of a frame, where they are fit to be sent back."""
+    """Return `stream`, `n` and `requestId` of a frame, where they can be sent back."""
     try:
         frame = json.loads(body)
         found: dict[str, Any] = {}
         if isinstance(frame, dict):
-            for name, check in (("stream", ids.check_stream), ("n", _check_n)):
+            for name, check in _ECHOED.items():
                 try:
                     found[name] = check(frame.get(name))
                 except Invalid:
@@ -140,8 +183,10 @@ def synced(n: int, time: int, tails: dict[str, Any]) -> str:
 
 
 def error(problem: TailraceError, about: dict[str, Any]) -> str:
-    """`about`: the `stream` and `n` of the frame that it answers."""
-    return encode({"type": "error", **problem.as_dict(), **about})
+    """`about`: what of the frame that it answers is sent back (`echo`)."""
+    # The AI SDK knows one member of an error, and only where it knows the request.
+    text = {"errorText": problem.message} if "requestId" in about else {}
+    return encode({"type": "error", **problem.as_dict(), **text, **about})
 
 
 def encode(frame: dict[str, Any]) -> str:
@@ -181,6 +226,20 @@ def _stream(frame: dict[str, Any]) -> str:
     return ids.check_stream(frame.get("stream"))
 
 
+def _stream_of_chat(frame: dict[str, Any]) -> str:
+    if ("id" in frame) == ("stream" in frame):
+        raise Invalid("frame: must name either a stream or, as `id`, a chat")
+    if "stream" in frame:
+        return _stream(frame)
+    if not isinstance(frame["id"], str):
+        raise Invalid("id: must be text")
+    return ids.check_stream(f"chat:{frame['id']}")
+
+
+def _request(frame: dict[str, Any]) -> str:
+    return ids.check_request(frame.get("requestId"))
+
+
 def _position(frame: dict[str, Any]) -> Position:
     return check_position(frame.get("run"), frame.get("after"))
 
@@ -193,3 +252,10 @@ def _check_n(n: Any) -> int:
     if type(n) is not int or not 0 < n < _MAX_N:
         raise Invalid("n: must be a whole number from 1")
     return n
+
+
+_ECHOED: dict[str, Callable[[Any], Any]] = {
+    "stream": ids.check_stream,
+    "n": _check_n,
+    "requestId": ids.check_request,
+}

@@ -12,6 +12,7 @@ from .errors import Invalid
 
 _STREAM = re.compile(r"[A-Za-z0-9._:/@=+-]{1,200}")
 _WRITER = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_REQUEST = re.compile(r"[A-Za-z0-9._:/@=+-]{1,64}")
 _RUN = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 )
@@ -34,6 +35,11 @@ def check_writer(name: Any) -> str:
 def check_key(name: Any) -> str:
     """Return `name` if it can be the `key` of a one-call publish; else raise."""
     return _check(_STREAM, "key", name)
+
+
+def check_request(name: Any) -> str:
+    """Return `name` if it can be the `requestId` of a frame; else raise."""
+    return _check(_REQUEST, "requestId", name)
 
 
 def check_sub(sub: Any) -> str:

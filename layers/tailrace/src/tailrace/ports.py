@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from .records import Record
 
@@ -62,6 +62,8 @@ class Connection:
     rights: Rights
     bad_frames: int = 0
     streams: Mapping[str, int] = field(default_factory=dict)
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """The stream of each request of the AI SDK that goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,33 @@ class Subscription:
     connection: str
     n: int
     exp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request of the AI SDK's dialect (PROTOCOL.md §3.8): one run, pushed in order.
+
+    What of the run lies before the seq `prefix` is compacted, by which the chunks
+    behind it move up by `shift` places. `sent` is the place of the last frame that was
+    accepted, or of an earlier one (`dialect.START` is before the first chunk); `seq`
+    the key of a record from which on the rest can be read.
+
+    `at` (ms): when a frame was last accepted. `watch`: the number of the message by
+    which it is looked after. `repair_at` (ms): until then a repair is on its way.
+    """
+
+    connection: str
+    id: str
+    stream: str
+    run: str
+    exp: int
+    prefix: int
+    shift: int
+    sent: int
+    seq: int
+    at: int
+    watch: int = 0
+    repair_at: int = 0
 
 
 class State(Protocol):
@@ -109,11 +138,32 @@ class State(Protocol):
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         """Remove a subscription if its `n` is not greater."""
 
-    def subscribers(self, stream: str) -> list[Subscription]:
-        """Return all subscriptions of a stream."""
+    def subscribers(self, stream: str) -> list[Subscription | Request]:
+        """Return all subscriptions of a stream, and requests for runs of it."""
 
     def drop(self, subscription: Subscription) -> None:
         """Remove a subscription if it is still the version given."""
+
+    def put_request(self, request: Request, expires_at: int) -> bool:
+        """Store a request; False if the connection has one of that name."""
+
+    def request(self, stream: str, connection: str, id: str) -> Request | None:
+        """Return a request, if it goes on."""
+
+    def advance(self, request: Request, sent: int, seq: int, at: int) -> None:
+        """Note how far a request is, unless it is gone or further already."""
+
+    def claim_watch(self, request: Request, watch: int) -> bool:
+        """Replace the number of its watch; False if it is not the one given."""
+
+    def claim_repair(self, request: Request, now: int, until: int) -> bool:
+        """Note that a repair is on its way until then; False if one is already."""
+
+    def renew_request(self, request: Request, exp: int) -> None:
+        """Replace the `exp` of a request, unless it is gone."""
+
+    def remove_request(self, stream: str, connection: str, id: str) -> None:
+        """Remove a request."""
 
     def lease(self, stream: str, run: str, writer: str) -> Lease | None:
         """Return the lease row of a writer, if any."""
@@ -128,6 +178,20 @@ class State(Protocol):
         return what is stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A request that is to be looked after. `watch`: it is looked after regularly, and
+    this is the message of that number. `tries`: so many repairs failed before.
+    `frame`: this is all there is to push."""
+
+    stream: str
+    connection: str
+    request: str
+    watch: int | None = None
+    tries: int = 0
+    frame: str | None = None
+
+
 class Push(Enum):
     """What became of a push. `DONE` is no proof of delivery."""
 
@@ -135,6 +199,21 @@ class Push(Enum):
     GONE = "gone"
     THROTTLED = "throttled"
     FAILED = "failed"
+
+
+class Repairs(Protocol):
+    """The queue by which the websocket function is asked to look after a request."""
+
+    def ask(self, repair: Repair, seconds: int) -> None:
+        """Ask for a repair in so many seconds, at most 900; may raise `Unavailable`.
+        It comes at least once."""
+
+
+class Jobs(Protocol):
+    """The user's job function."""
+
+    def start(self, event: dict[str, Any]) -> None:
+        """Start a job; it comes at least once. May raise `Unavailable`."""
 
 
 class Gateway(Protocol):

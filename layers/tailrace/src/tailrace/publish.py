@@ -202,8 +202,8 @@ class Publish:
     def _watchers(self, call: _Call) -> Answer:
         now = self._log.clock()
         subscribers = self._state.subscribers(call.stream)
-        watching = sum(1 for one in subscribers if one.exp * 1000 > now)
-        return {"stream": call.stream, "watchers": watching}
+        watching = {one.connection for one in subscribers if one.exp * 1000 > now}
+        return {"stream": call.stream, "watchers": len(watching)}
 
     def _delete(self, call: _Call) -> Answer:
         return {"stream": call.stream, "deleted": self._log.delete(call.stream)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import chunks, frames, tokens
 from .compaction import Mode
@@ -23,6 +23,7 @@ from .errors import (
     Unauthorized,
     Unavailable,
     UnknownConnection,
+    Unsupported,
 )
 from .log import Log
 from .ports import Clock, Connection, Gateway, Push, Rights, State, Subscription
@@ -30,6 +31,9 @@ from .positions import Position
 from .quotas import Quotas, Rate, Spent
 from .replay import Replay
 from .rules import ended_by
+
+if TYPE_CHECKING:
+    from .chat import Chats
 
 MAX_BAD_FRAMES = 20
 ANSWER_BYTES = 256_000
@@ -57,7 +61,8 @@ class Keys(Protocol):
 
 
 class Session:
-    """All connections of one stage. `origins`: the allowed `Origin` headers, or `*`."""
+    """All connections of one stage. `origins`: the allowed `Origin` headers, or `*`.
+    `chats` is called when the first is needed; None: this stack has none."""
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class Session:
         clock: Clock,
         *,
         origins: Sequence[str],
+        chats: Callable[[], Chats] | None = None,
         count: Count = lambda name, value: None,
         quotas: Quotas = Quotas(),  # noqa: B008 - it is frozen
     ) -> None:
@@ -77,6 +83,7 @@ class Session:
         self._keys = keys
         self._clock = clock
         self._origins = frozenset(origins)
+        self._chats = chats
         self._count = count
         self._quotas = quotas
         self._rate = Rate(quotas.frames, quotas.frames_a_second)
@@ -128,7 +135,9 @@ class Session:
             return self._unsubscribe(connection, frame)
         if isinstance(frame, frames.Sync):
             return self._sync(connection, frame)
-        return self._cancel(connection, frame)
+        if isinstance(frame, frames.Cancel):
+            return self._cancel(connection, frame)
+        return self._chat(connection, frame)
 
     def _subscribe(self, connection: Connection, frame: frames.Subscribe) -> None:
         answer = self._new_answer(connection)
@@ -185,6 +194,33 @@ class Session:
             n=frame.n,
         )
 
+    def _chat(
+        self, connection: Connection, frame: frames.Send | frames.Resume | frames.Abort
+    ) -> None:
+        if self._chats is None:
+            raise Unsupported("this stack was deployed without a job function")
+        chats = self._chats()
+        if isinstance(frame, frames.Abort):
+            chats.abort(connection, frame)
+        elif isinstance(frame, frames.Resume):
+            answer = self._new_answer(connection)
+            if answer.stopped:
+                raise Unavailable("too much was replayed; ask again in a minute")
+            answer.bytes = chats.resume(connection, frame, self._expires_at()).bytes
+            self._account(connection, answer)
+        else:
+            opened = chats.send(connection, frame, self._expires_at())
+            if frame.n is not None:
+                self._answer(
+                    connection.id,
+                    type="sent",
+                    stream=frame.stream,
+                    run=opened.run,
+                    seq=opened.base,
+                    requestId=frame.request,
+                    n=frame.n,
+                )
+
     def _auth(self, connection: Connection, frame: frames.Auth) -> None:
         rights = self._verify(frame.token)
         if connection.rights.sub not in (_NOBODY, rights.sub):
@@ -206,6 +242,8 @@ class Session:
                     stream=stream,
                     reason=Forbidden.code,
                 )
+        if connection.requests and self._chats is not None:
+            self._chats().authorize(connection, rights.read, rights.exp)
         self._answer(connection.id, type="authorized", expires_at=rights.exp, n=frame.n)
 
     # ---- parts -----------------------------------------------------------------------
@@ -320,7 +358,13 @@ class Session:
         except TailraceError:
             # The tables do not answer; the client is told what it did all the same.
             pass
-        self._push(id, frames.error(problem, about))
+        told = frames.error(problem, about)
+        if "requestId" in about and "n" not in about and self._chats and not close:
+            # Whoever sent it does not ask again.
+            with contextlib.suppress(Unavailable):
+                self._chats().tell(id, about["requestId"], told)
+        else:
+            self._push(id, told)
         if close:
             with contextlib.suppress(Unavailable):
                 self._gateway.disconnect(id)

@@ -6,7 +6,9 @@ event comes. A builder imports what only its function needs: start-up pays for i
 
 from __future__ import annotations
 
-from functools import cache
+import threading
+from collections.abc import Callable
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -18,9 +20,11 @@ from .config import Settings, from_environment
 
 if TYPE_CHECKING:
     from .adapters.background import Background
+    from .chat import Chats
+    from .courier import Courier
     from .fanout import Fanout
     from .log import Log
-    from .ports import LogStore
+    from .ports import Gateway, LogStore, Repairs, State
     from .publish import Publish
     from .session import Session
     from .telemetry import Telemetry
@@ -49,6 +53,29 @@ def session(telemetry: Telemetry) -> Session:
         ),
         local_clock,
         origins=settings.origins,
+        chats=partial(chats, telemetry) if settings.job_function else None,
+        count=telemetry.count,
+    )
+
+
+@cache
+def chats(telemetry: Telemetry) -> Chats:
+    """Build what the websocket function needs for chats, when the first one is met."""
+    from .adapters.jobs import LambdaJobs
+    from .chat import Chats
+
+    settings = from_environment().require(
+        "log_table", "state_table", "connections_url", "job_function", "repairs_url"
+    )
+    log, gateway = _log(settings, telemetry), _gateway(settings)
+    return Chats(
+        log,
+        log.state,
+        gateway,
+        _courier(settings, log.store, log.state, gateway, telemetry),
+        _repairs(settings),
+        LambdaJobs(partial(_client, "lambda"), settings.job_function),
+        abort_cancels=settings.chat_abort == "cancel",
         count=telemetry.count,
     )
 
@@ -85,11 +112,18 @@ def fanout(telemetry: Telemetry) -> Fanout:
     from .fanout import Fanout
 
     settings = from_environment().require("state_table", "connections_url")
+    client, gateway = _dynamodb(PUSHERS), _gateway(settings, PUSHERS)
+    state = DynamoDBState(client, settings.state_table)
+    courier: Callable[[], Courier] | None = None
+    if settings.repairs_url:
+        log = DynamoDBLog(client, settings.require("log_table").log_table)
+        courier = partial(_courier, settings, log, state, gateway, telemetry)
     delivery = Delivery(
-        DynamoDBState(_dynamodb(PUSHERS), settings.state_table),
-        _gateway(settings, PUSHERS),
+        state,
+        gateway,
         local_clock,
         side_by_side(ThreadPoolExecutor(PUSHERS)),
+        courier=courier,
         count=telemetry.count,
     )
     return Fanout(delivery, local_clock, count=telemetry.count)
@@ -109,6 +143,26 @@ def _background(
     )
 
 
+def _courier(
+    settings: Settings,
+    log: LogStore,
+    state: State,
+    gateway: Gateway,
+    telemetry: Telemetry,
+) -> Courier:
+    from .courier import Courier
+
+    repairs = _repairs(settings)
+    return Courier(log, state, gateway, repairs, local_clock, count=telemetry.count)
+
+
+def _repairs(settings: Settings) -> Repairs:
+    from .adapters.sqs import SqsRepairs
+
+    return SqsRepairs(partial(_client, "sqs"), settings.repairs_url)
+
+
+@cache
 def _log(
     settings: Settings, telemetry: Telemetry, background: Background | None = None
 ) -> Log:
@@ -138,6 +192,21 @@ def _dynamodb(connections: int = 1) -> Any:
 
 def _gateway(settings: Settings, connections: int = 1) -> ApiGateway:
     return ApiGateway(_session(), settings.connections_url, connections=connections)
+
+
+def _client(service: str) -> Any:
+    """Return a client that most invocations do without. Making one is not for several
+    threads at a time."""
+    with _making:
+        return _made(service)
+
+
+_making = threading.Lock()
+
+
+@cache
+def _made(service: Any) -> Any:
+    return _session().client(service, config=config(read_timeout=3))
 
 
 @cache

@@ -7,14 +7,16 @@ words, which AWS refuses and emulators let pass. All reads are consistent.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ..ports import Connection, Lease, Rights, Subscription
+from ..ports import Connection, Lease, Request, Rights, Subscription
 from ..records import Item, Record, from_item, to_item
 from .calls import attempt, code
+from .requests import REQUEST, RequestRows, is_request, to_request
+from .rows import pages
 
 
 class DynamoDBLog:
@@ -69,7 +71,7 @@ class DynamoDBLog:
         return from_item(page["Items"][0]) if page["Items"] else None
 
     def range(self, stream: str, start: int) -> Iterator[Record]:
-        pages = _pages(
+        found = pages(
             self._client,
             TableName=self._table,
             KeyConditionExpression="#stream = :stream AND #seq >= :start",
@@ -80,7 +82,7 @@ class DynamoDBLog:
             },
             ConsistentRead=True,
         )
-        for item in pages:
+        for item in found:
             yield from_item(item)
 
     def remove(self, stream: str, seq: int) -> None:
@@ -96,23 +98,21 @@ _CONNECTION = "connection"
 _GRANTS = ("read", "cancel", "send")
 
 
-class DynamoDBState:
+class DynamoDBState(RequestRows):
     """The `State`, rows under `pk` and `sk`:
 
     | pk | sk | row |
     |---|---|---|
     | `connection#<id>` | `connection` | the connection |
     | `connection#<id>` | `stream#<stream>` | a stream that it subscribes to |
+    | `connection#<id>` | `request#<request>` | a request of it, and its stream |
     | `stream#<stream>` | `<connection>` | a subscription |
+    | `stream#<stream>` | `request#<connection>#<request>` | a request |
     | `sub#<sub>` | `<connection>` | a connection of a sub |
     | `spent#<sub>` | `<minute>` | what a sub spent in a minute |
     | `lease#<stream>` | `<run>#<writer>` | a lease |
     | `key#<stream>` | `<key>` | where a keyed call began |
     """
-
-    def __init__(self, client: Any, table: str) -> None:
-        self._client = client
-        self._table = table
 
     # ---- connections -----------------------------------------------------------------
 
@@ -129,21 +129,26 @@ class DynamoDBState:
     def connection(self, id: str) -> Connection | None:
         row: Item | None = None
         streams: dict[str, int] = {}
+        requests: dict[str, str] = {}
         for item in self._rows(f"connection#{id}"):
-            if item["sk"]["S"] == _CONNECTION:
+            kind, _, name = item["sk"]["S"].partition("#")
+            if kind == _CONNECTION:
                 row = item
+            elif kind == REQUEST:
+                requests[name] = item["stream"]["S"]
             else:
-                stream = item["sk"]["S"].removeprefix("stream#")
-                streams[stream] = int(item["n"]["N"])
+                streams[name] = int(item["n"]["N"])
         if row is None:
             return None
-        return Connection(id, _rights(row), int(row["bad_frames"]["N"]), streams)
+        bad_frames = int(row["bad_frames"]["N"])
+        return Connection(id, _rights(row), bad_frames, streams, requests)
 
     def set_rights(self, id: str, rights: Rights) -> bool:
         attributes = _rights_attributes(rights)
         # No condition on the old rights: the client has one `auth` under way.
         updated = self._update(
-            id,
+            f"connection#{id}",
+            _CONNECTION,
             "SET " + ", ".join(f"#{name} = :{name}" for name in attributes),
             {f"#{name}": name for name in attributes},
             {f":{name}": value for name, value in attributes.items()},
@@ -152,7 +157,8 @@ class DynamoDBState:
 
     def count_bad_frame(self, id: str) -> int:
         counted = self._update(
-            id,
+            f"connection#{id}",
+            _CONNECTION,
             "ADD #bad_frames :one",
             {"#bad_frames": "bad_frames"},
             {":one": {"N": "1"}},
@@ -166,6 +172,8 @@ class DynamoDBState:
         for stream in connection.streams:
             self._delete(f"stream#{stream}", id)
             self._delete(f"connection#{id}", f"stream#{stream}")
+        for request, stream in connection.requests.items():
+            self.remove_request(stream, id, request)
         self._delete(f"sub#{connection.rights.sub}", id)
         self._delete(f"connection#{id}", _CONNECTION)
 
@@ -227,9 +235,11 @@ class DynamoDBState:
         ):
             self._delete(pk, sk, "#n <= :n", {"#n": "n"}, {":n": {"N": str(n)}})
 
-    def subscribers(self, stream: str) -> list[Subscription]:
+    def subscribers(self, stream: str) -> list[Subscription | Request]:
         return [
-            Subscription(
+            to_request(item)
+            if is_request(item)
+            else Subscription(
                 stream, item["sk"]["S"], int(item["n"]["N"]), int(item["exp"]["N"])
             )
             for item in self._rows(f"stream#{stream}")
@@ -275,119 +285,6 @@ class DynamoDBState:
             names={"#pk": "pk"},
         )
         return int(there["seq"]["N"]) if there else seq
-
-    # ---- the four calls --------------------------------------------------------------
-
-    def _put(
-        self,
-        pk: str,
-        sk: str,
-        attributes: Mapping[str, Any],
-        expires_at: int,
-        *,
-        condition: str | None = None,
-        names: dict[str, str] | None = None,
-        values: Item | None = None,
-    ) -> Item | None:
-        """Put a row; return the row that the condition met instead."""
-        call: dict[str, Any] = {
-            "TableName": self._table,
-            "Item": {
-                "pk": {"S": pk},
-                "sk": {"S": sk},
-                **attributes,
-                "expires_at": {"N": str(expires_at)},
-            },
-        }
-        if condition is not None:
-            call["ConditionExpression"] = condition
-            call["ExpressionAttributeNames"] = names
-            call["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-        if values is not None:
-            call["ExpressionAttributeValues"] = values
-        try:
-            attempt(lambda: self._client.put_item(**call))
-            return None
-        except ClientError as error:
-            if code(error) != "ConditionalCheckFailedException":
-                raise
-            response: Any = error.response
-            there: Item = response["Item"]
-            return there
-
-    def _get(self, pk: str, sk: str) -> Item | None:
-        answer = attempt(
-            lambda: self._client.get_item(
-                TableName=self._table,
-                Key={"pk": {"S": pk}, "sk": {"S": sk}},
-                ConsistentRead=True,
-            )
-        )
-        item: Item | None = answer.get("Item")
-        return item
-
-    def _delete(
-        self,
-        pk: str,
-        sk: str,
-        condition: str | None = None,
-        names: dict[str, str] | None = None,
-        values: Item | None = None,
-    ) -> None:
-        call: dict[str, Any] = {
-            "TableName": self._table,
-            "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
-        }
-        if condition is not None:
-            call["ConditionExpression"] = condition
-            call["ExpressionAttributeNames"] = names
-            call["ExpressionAttributeValues"] = values
-        try:
-            attempt(lambda: self._client.delete_item(**call))
-        except ClientError as error:
-            if code(error) != "ConditionalCheckFailedException":
-                raise
-
-    def _update(
-        self, id: str, expression: str, names: dict[str, str], values: Item
-    ) -> Any:
-        """Update a connection's row; return its new attributes, None if it is gone."""
-        try:
-            answer = attempt(
-                lambda: self._client.update_item(
-                    TableName=self._table,
-                    Key={"pk": {"S": f"connection#{id}"}, "sk": {"S": _CONNECTION}},
-                    UpdateExpression=expression,
-                    ConditionExpression="attribute_exists(#pk)",
-                    ExpressionAttributeNames={**names, "#pk": "pk"},
-                    ExpressionAttributeValues=values,
-                    ReturnValues="UPDATED_NEW",
-                )
-            )
-            return answer["Attributes"]
-        except ClientError as error:
-            if code(error) != "ConditionalCheckFailedException":
-                raise
-            return None
-
-    def _rows(self, pk: str) -> Iterator[Item]:
-        return _pages(
-            self._client,
-            TableName=self._table,
-            KeyConditionExpression="#pk = :pk",
-            ExpressionAttributeNames={"#pk": "pk"},
-            ExpressionAttributeValues={":pk": {"S": pk}},
-            ConsistentRead=True,
-        )
-
-
-def _pages(client: Any, **query: Any) -> Iterator[Item]:
-    while True:
-        page = attempt(lambda: client.query(**query))
-        yield from page["Items"]
-        if "LastEvaluatedKey" not in page:
-            return
-        query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
 
 def _rights_attributes(rights: Rights) -> Item:

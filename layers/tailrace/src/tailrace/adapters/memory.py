@@ -11,8 +11,17 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-from ..ports import Connection, Lease, Push, Rights, Subscription
+from ..ports import (
+    Connection,
+    Lease,
+    Push,
+    Repair,
+    Request,
+    Rights,
+    Subscription,
+)
 from ..records import Record
 
 
@@ -69,6 +78,7 @@ class MemoryState:
         self._leases: dict[tuple[str, str, str], Lease] = {}
         self._keys: dict[tuple[str, str], int] = {}
         self._spent: dict[tuple[str, int], int] = defaultdict(int)
+        self._requests: dict[tuple[str, str], Request] = {}
 
     def put_connection(self, connection: Connection, expires_at: int) -> None:
         with self._lock:
@@ -85,7 +95,12 @@ class MemoryState:
                 for stream, rows in self._subscriptions.items()
                 if id in rows
             }
-            return replace(connection, streams=streams)
+            requests = {
+                request.id: request.stream
+                for request in self._requests.values()
+                if request.connection == id
+            }
+            return replace(connection, streams=streams, requests=requests)
 
     def set_rights(self, id: str, rights: Rights) -> bool:
         with self._lock:
@@ -108,6 +123,8 @@ class MemoryState:
             self._connections.pop(id, None)
             for rows in self._subscriptions.values():
                 rows.pop(id, None)
+            for key in [key for key in self._requests if key[0] == id]:
+                del self._requests[key]
 
     def connections_of(self, sub: str) -> list[str]:
         with self._lock:
@@ -136,9 +153,10 @@ class MemoryState:
             if there is not None and there.n <= n:
                 del self._subscriptions[stream][connection]
 
-    def subscribers(self, stream: str) -> list[Subscription]:
+    def subscribers(self, stream: str) -> list[Subscription | Request]:
         with self._lock:
-            return list(self._subscriptions[stream].values())
+            requests = [one for one in self._requests.values() if one.stream == stream]
+            return [*self._subscriptions[stream].values(), *requests]
 
     def drop(self, subscription: Subscription) -> None:
         with self._lock:
@@ -146,6 +164,51 @@ class MemoryState:
             there = rows.get(subscription.connection)
             if there is not None and there.n == subscription.n:
                 del rows[subscription.connection]
+
+    def put_request(self, request: Request, expires_at: int) -> bool:
+        with self._lock:
+            key = (request.connection, request.id)
+            return self._requests.setdefault(key, request) is request
+
+    def request(self, stream: str, connection: str, id: str) -> Request | None:
+        with self._lock:
+            return self._requests.get((connection, id))
+
+    def advance(self, request: Request, sent: int, seq: int, at: int) -> None:
+        with self._lock:
+            there = self._requests.get((request.connection, request.id))
+            if there is not None and there.sent <= sent:
+                self._set(there, sent=sent, seq=seq, at=at)
+
+    def claim_watch(self, request: Request, watch: int) -> bool:
+        with self._lock:
+            there = self._requests.get((request.connection, request.id))
+            if there is None or there.watch != request.watch:
+                return False
+            self._set(there, watch=watch)
+            return True
+
+    def claim_repair(self, request: Request, now: int, until: int) -> bool:
+        with self._lock:
+            there = self._requests.get((request.connection, request.id))
+            if there is None or there.repair_at > now:
+                return False
+            self._set(there, repair_at=until)
+            return True
+
+    def renew_request(self, request: Request, exp: int) -> None:
+        with self._lock:
+            there = self._requests.get((request.connection, request.id))
+            if there is not None:
+                self._set(there, exp=exp)
+
+    def remove_request(self, stream: str, connection: str, id: str) -> None:
+        with self._lock:
+            self._requests.pop((connection, id), None)
+
+    def _set(self, request: Request, **values: Any) -> None:
+        key = (request.connection, request.id)
+        self._requests[key] = replace(request, **values)
 
     def lease(self, stream: str, run: str, writer: str) -> Lease | None:
         with self._lock:
@@ -182,3 +245,13 @@ class MemoryGateway:
     def disconnect(self, connection: str) -> None:
         self.disconnected.append(connection)
         self.gone.add(connection)
+
+
+class MemoryRepairs:
+    """`Repairs` that keeps what is asked: `asked` has each repair and its seconds."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Repair, int]] = []
+
+    def ask(self, repair: Repair, seconds: int) -> None:
+        self.asked.append((repair, seconds))

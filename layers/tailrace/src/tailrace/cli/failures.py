@@ -30,6 +30,7 @@ _CODES = {
     "too_large": WRONG,
     "too_fast": UNAVAILABLE,
     "too_many": WRONG,
+    "unsupported": WRONG,
     "unauthorized": NOT_ALLOWED,
     "forbidden": NOT_ALLOWED,
     "refused": NOT_ALLOWED,

@@ -9,9 +9,9 @@ for the call to make now (`step`), makes it, and says what came of it (`answered
 
 What holds (PROTOCOL.md §2.1): one call at a time; an append whose outcome is unknown is
 repeated unchanged before anything else is put (rule 1); after 500 ms of appends back to
-back, without a gap that a cancel fits into, comes a pause of 40 ms (rule 5); a run that has nothing to say is renewed well
-within its lease and at least every 4 s, by which a silent producer learns of a cancel
-(rule 6).
+back, without a gap that a cancel fits into, comes a pause of 40 ms (rule 5); a run that
+has nothing to say is renewed well within its lease and at least every 4 s, by which a
+silent producer learns of a cancel (rule 6).
 
 Times are seconds of any clock that never goes back.
 """

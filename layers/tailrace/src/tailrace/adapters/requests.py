@@ -1,0 +1,96 @@
+"""The rows of the AI SDK's requests, beside the subscriptions of their streams."""
+
+from __future__ import annotations
+
+from ..ports import Request
+from ..records import Item
+from .rows import Rows
+
+REQUEST = "request"
+_NUMBERS = ("exp", "prefix", "shift", "sent", "seq", "at", "watch", "repair_at")
+_HERE = "attribute_exists(#pk)"
+
+
+class RequestRows(Rows):
+    """What `State` says of requests."""
+
+    def put_request(self, request: Request, expires_at: int) -> bool:
+        row: Item = {
+            "run": {"S": request.run},
+            **{name: {"N": str(getattr(request, name))} for name in _NUMBERS},
+        }
+        # The reverse row first: it is what finds the other one again.
+        self._put(
+            f"connection#{request.connection}",
+            f"{REQUEST}#{request.id}",
+            {"stream": {"S": request.stream}},
+            expires_at,
+        )
+        there = self._put(
+            *_key(request),
+            row,
+            expires_at,
+            condition="attribute_not_exists(#pk)",
+            names={"#pk": "pk"},
+        )
+        return there is None
+
+    def request(self, stream: str, connection: str, id: str) -> Request | None:
+        item = self._get(f"stream#{stream}", f"{REQUEST}#{connection}#{id}")
+        return to_request(item) if item else None
+
+    def advance(self, request: Request, sent: int, seq: int, at: int) -> None:
+        self._alter(request, f"{_HERE} AND #sent <= :sent", sent=sent, seq=seq, at=at)
+
+    def claim_watch(self, request: Request, watch: int) -> bool:
+        condition = f"{_HERE} AND #watch = :given"
+        return self._alter(request, condition, {"given": request.watch}, watch=watch)
+
+    def claim_repair(self, request: Request, now: int, until: int) -> bool:
+        condition = f"{_HERE} AND #repair_at <= :now"
+        return self._alter(request, condition, {"now": now}, repair_at=until)
+
+    def renew_request(self, request: Request, exp: int) -> None:
+        self._alter(request, _HERE, exp=exp)
+
+    def remove_request(self, stream: str, connection: str, id: str) -> None:
+        self._delete(f"stream#{stream}", f"{REQUEST}#{connection}#{id}")
+        self._delete(f"connection#{connection}", f"{REQUEST}#{id}")
+
+    def _alter(
+        self,
+        request: Request,
+        condition: str,
+        given: dict[str, int] | None = None,
+        **new: int,
+    ) -> bool:
+        """Set numbers of a request's row; False where the condition does not hold."""
+        updated = self._update(
+            *_key(request),
+            "SET " + ", ".join(f"#{name} = :{name}" for name in new),
+            {f"#{name}": name for name in new},
+            {f":{name}": {"N": str(n)} for name, n in {**new, **(given or {})}.items()},
+            condition,
+        )
+        return updated is not None
+
+
+def is_request(item: Item) -> bool:
+    """Whether a row under a stream is a request; else it is a subscription."""
+    return bool(item["sk"]["S"].startswith(f"{REQUEST}#"))
+
+
+def to_request(item: Item) -> Request:
+    """Return the request in a row."""
+    _, connection, id = item["sk"]["S"].split("#")
+    return Request(
+        connection=connection,
+        id=id,
+        stream=item["pk"]["S"].removeprefix("stream#"),
+        run=item["run"]["S"],
+        **{name: int(item[name]["N"]) for name in _NUMBERS},
+    )
+
+
+def _key(request: Request) -> tuple[str, str]:
+    return f"stream#{request.stream}", f"{REQUEST}#{request.connection}#{request.id}"

@@ -1,0 +1,142 @@
+"""Rows of the state's table: the calls that read and write them.
+
+Every attribute is named through `ExpressionAttributeNames`. All reads are consistent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ..records import Item
+from .calls import attempt, code
+
+
+class Rows:
+    """One table of rows under `pk` and `sk`. `client`: a boto3 DynamoDB client made
+    with `calls.config`."""
+
+    def __init__(self, client: Any, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def _put(
+        self,
+        pk: str,
+        sk: str,
+        attributes: Mapping[str, Any],
+        expires_at: int,
+        *,
+        condition: str | None = None,
+        names: dict[str, str] | None = None,
+        values: Item | None = None,
+    ) -> Item | None:
+        """Put a row; return the row that the condition met instead."""
+        call: dict[str, Any] = {
+            "TableName": self._table,
+            "Item": {
+                "pk": {"S": pk},
+                "sk": {"S": sk},
+                **attributes,
+                "expires_at": {"N": str(expires_at)},
+            },
+        }
+        if condition is not None:
+            call["ConditionExpression"] = condition
+            call["ExpressionAttributeNames"] = names
+            call["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+        if values is not None:
+            call["ExpressionAttributeValues"] = values
+        try:
+            attempt(lambda: self._client.put_item(**call))
+            return None
+        except ClientError as error:
+            if code(error) != "ConditionalCheckFailedException":
+                raise
+            response: Any = error.response
+            there: Item = response["Item"]
+            return there
+
+    def _get(self, pk: str, sk: str) -> Item | None:
+        answer = attempt(
+            lambda: self._client.get_item(
+                TableName=self._table,
+                Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                ConsistentRead=True,
+            )
+        )
+        item: Item | None = answer.get("Item")
+        return item
+
+    def _delete(
+        self,
+        pk: str,
+        sk: str,
+        condition: str | None = None,
+        names: dict[str, str] | None = None,
+        values: Item | None = None,
+    ) -> None:
+        call: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+        }
+        if condition is not None:
+            call["ConditionExpression"] = condition
+            call["ExpressionAttributeNames"] = names
+            call["ExpressionAttributeValues"] = values
+        try:
+            attempt(lambda: self._client.delete_item(**call))
+        except ClientError as error:
+            if code(error) != "ConditionalCheckFailedException":
+                raise
+
+    def _update(
+        self,
+        pk: str,
+        sk: str,
+        expression: str,
+        names: dict[str, str],
+        values: Item,
+        condition: str = "attribute_exists(#pk)",
+    ) -> Any:
+        """Update a row; return its new attributes, None if the condition, which knows
+        `#pk` by that name, does not hold."""
+        try:
+            answer = attempt(
+                lambda: self._client.update_item(
+                    TableName=self._table,
+                    Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                    UpdateExpression=expression,
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames={**names, "#pk": "pk"},
+                    ExpressionAttributeValues=values,
+                    ReturnValues="UPDATED_NEW",
+                )
+            )
+            return answer["Attributes"]
+        except ClientError as error:
+            if code(error) != "ConditionalCheckFailedException":
+                raise
+            return None
+
+    def _rows(self, pk: str) -> Iterator[Item]:
+        return pages(
+            self._client,
+            TableName=self._table,
+            KeyConditionExpression="#pk = :pk",
+            ExpressionAttributeNames={"#pk": "pk"},
+            ExpressionAttributeValues={":pk": {"S": pk}},
+            ConsistentRead=True,
+        )
+
+
+def pages(client: Any, **query: Any) -> Iterator[Item]:
+    """Yield the items of a query, page by page."""
+    while True:
+        page = attempt(lambda: client.query(**query))
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return
+        query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
