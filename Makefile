@@ -25,7 +25,7 @@ NO_ACCOUNT := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_SESSION_TOKEN -u 
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- set-up -----------------------------------------------------------------
 
@@ -140,6 +140,14 @@ bench: rivals ## Measure everything; beside rivals, where there are any
 	$(NO_ACCOUNT) $(BIN)/python -m bench.posts
 	$(NO_ACCOUNT) $(BIN)/python -m bench.startup
 	$(NO_ACCOUNT) $(BIN)/python -m bench.producer
+	$(NO_ACCOUNT) $(BIN)/python -m bench.cpu
+	$(NO_ACCOUNT) $(BIN)/python -m bench.cost
+	$(NO_ACCOUNT) $(BIN)/python -m bench.latency
+	$(NO_ACCOUNT) $(BIN)/python -m bench.limits
+
+.PHONY: bench-quick
+bench-quick: $(ENVIRONMENT) $(RUNTIME) ## Compare costs and speeds with the figures that are kept
+	@$(NO_ACCOUNT) $(BIN)/python -m bench.quick $(ARGS)
 
 # The browser tests drive Debian's Chromium, or the one that CHROMIUM names.
 export CHROMIUM ?= /usr/bin/chromium
