@@ -7,7 +7,7 @@ files in bench/results. A test holds the README to them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from bench.prices import FREE, MONTHLY, PRICES, RIVALS
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
+OPERATIONS = FOLDER.parent / "docs" / "operations.md"
 PLOTS = FOLDER / "plots"
 
 INTERVALS = (0, 50, 100, 250)
@@ -279,6 +280,21 @@ def cpu() -> str:
     )
 
 
+# ---- limits --------------------------------------------------------------------------
+
+
+def limits() -> str:
+    found = kept.load("limits")
+    tables = [
+        f"{name[0].upper()}{name[1:]}:\n\n"
+        + table(
+            list(rows[0]), [[f"{value:,g}" for value in row.values()] for row in rows]
+        )
+        for name, rows in found["limits"].items()
+    ]
+    return "\n\n".join([about(found), *tables])
+
+
 # ---- what is written -----------------------------------------------------------------
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -294,6 +310,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "latency: hops": latency_hops,
     "cpu": cpu,
 }
+
+PAGES = {README: PARTS, OPERATIONS: {"limits": limits}}
 
 
 def drawn() -> dict[str, str]:
@@ -366,21 +384,22 @@ def _group(line: str) -> str:
     return "logs" if line == "logs" else "all else"
 
 
-def filled(text: str) -> str:
-    """Return the README with its tables made anew."""
-    for name, make in PARTS.items():
+def filled(text: str, parts: Mapping[str, Callable[[], str]] = PARTS) -> str:
+    """Return a page with its tables made anew."""
+    for name, make in parts.items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         here = pattern.search(text)
         if here is None:
-            raise KeyError(f"{README.name} has no place for {name}")
+            raise KeyError(f"there is no place for {name}")
         made = f"{begin}\n{make()}\n{end}"
         text = text[: here.start()] + made + text[here.end() :]
     return text
 
 
 def main() -> None:
-    README.write_text(filled(README.read_text()))
+    for page, parts in PAGES.items():
+        page.write_text(filled(page.read_text(), parts))
     PLOTS.mkdir(exist_ok=True)
     for name, svg in drawn().items():
         (PLOTS / name).write_text(svg)

@@ -1,15 +1,19 @@
-"""The benchmarks' README shows what the files of results say, and nothing else."""
+"""The pages with figures show what the files of results say, and nothing else."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from bench import report
 
 
-def test_the_tables_are_those_of_the_results() -> None:
-    text = report.README.read_text()
-    assert report.filled(text) == text, "run `python -m bench.report`"
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
+def test_the_tables_are_those_of_the_results(page: Path) -> None:
+    text = page.read_text()
+    made = report.filled(text, report.PAGES[page])
+    assert made == text, "run `python -m bench.report`"
 
 
 @pytest.mark.parametrize("name", sorted(report.drawn()))
