@@ -12,6 +12,7 @@ from tailrace.consumer.asks import (
     Close,
     Command,
     Connect,
+    Fail,
     FetchToken,
     Probe,
     Send,
@@ -114,9 +115,12 @@ class Answer:
 
 class Watcher:
     """One page: connects, watches a stream to its end, stays as long as it stays.
-    `shown[i]` is when chunk `i` came (µs)."""
+    `shown[i]` is when chunk `i` came (µs). `reachable`: what its probe finds where a
+    handshake failed."""
 
-    def __init__(self, cloud: Cloud, stream: str, name: str) -> None:
+    def __init__(
+        self, cloud: Cloud, stream: str, name: str, *, reachable: bool = False
+    ) -> None:
         self.cloud = cloud
         self.stream = stream
         self.name = name
@@ -126,6 +130,8 @@ class Watcher:
 
         self.ended = False
         self.live = False
+        self.gave_up = False
+        self._reachable = reachable
         self._machine = Machine()
         self._sockets: dict[int, Connection] = {}
         self._timer = math.inf
@@ -191,8 +197,10 @@ class Watcher:
                 )
                 self.ended = self.ended or piece.end is not None
             case Probe():
-                # Who is refused for their number is refused the probe, too.
-                self.cloud.kernel.after(1, self._tell, "probed", False)
+                pause = 2 * self.cloud.draw("socket")
+                self.cloud.kernel.after(pause, self._tell, "probed", self._reachable)
+            case Fail() if self._reachable:
+                self.gave_up = True
             case _:
                 raise RuntimeError(f"nothing was to go wrong: {command}")
 
