@@ -121,7 +121,7 @@ class Rival:
     note: str
     source: str
     batch: int = 1
-    stores: bool = False
+    kept: str = "no"
 
     def of(self, events: float, watchers: int, answers: int, minutes: float) -> float:
         """Return the dollars of `answers` with so many events each, a connection of so
@@ -160,6 +160,7 @@ RIVALS = (
         1.00,
         "per-minute pricing, $2.50 a million messages; and $29 a month",
         "https://ably.com/docs/pricing",
+        kept="its own history",
     ),
     Rival(
         "Pusher Channels",
@@ -179,6 +180,6 @@ RIVALS = (
         "$0.20 per 100,000 commands: XADD and PUBLISH an event; the servers that hold"
         " the sockets are not in it",
         "https://upstash.com/pricing/redis",
-        stores=True,
+        kept="yes",
     ),
 )

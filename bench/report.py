@@ -155,7 +155,7 @@ def cost_rivals() -> str:
                 f"[{rival.name}]({rival.source})",
                 "computed",
                 *map(dollars, prices),
-                "yes" if rival.stores else "no",
+                rival.kept,
             ]
         )
         if rival.name == "AppSync Events":
