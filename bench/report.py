@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import kept, plots
+from bench.cloud.template import memory
 from bench.prices import FREE, MONTHLY, PRICES, RIVALS
 
 FOLDER = Path(__file__).parent
@@ -136,6 +137,24 @@ def cost_others() -> str:
             label = f"{NAMES[mode, 'in-process']}: {name}"
             rows.append([label, dollars(other), dollars(plain)])
     return table(["100 ms, one watcher", "", "plain"], rows)
+
+
+def cost_durations() -> str:
+    """What follows if every invocation takes half, or twice, as long as modelled."""
+    cases = kept.load("cost")["cases"]
+    rows = []
+    for (mode, way), name in NAMES.items():
+        one = find(cases, mode=mode, way=way)
+        spent = sum(
+            PRICES["compute"].of(ms * memory(part.split(".")[1]))
+            for part, ms in one["counted"].items()
+            if part.startswith("lambda.") and part.endswith(".ms")
+        )
+        spent *= 1_000 / one["case"]["answers"]
+        found = (one["total"] + spent * more for more in (-0.5, 0, 1))
+        rows.append([name, *map(dollars, found)])
+    head = ["100 ms, one watcher", "half", "as modelled", "twice"]
+    return table(head, rows)
 
 
 def cost_rivals() -> str:
@@ -302,6 +321,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "cost: totals": cost_totals,
     "cost: lines": cost_lines,
     "cost: others": cost_others,
+    "cost: durations": cost_durations,
     "cost: rivals": cost_rivals,
     "cost: prices": cost_prices,
     "latency": latency,
