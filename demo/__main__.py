@@ -12,6 +12,7 @@ import threading
 import time
 import webbrowser
 
+from demo import chat
 from demo.local_aws import ROOT, LocalAwsError
 from demo.server import Server, serving
 from demo.stack import local_stack
@@ -43,10 +44,14 @@ def main() -> int:
             ) as stack,
             serving(server, stack) as url,
         ):
+            progress("Building the chat")
+            chat.build_page()
+            chat.deploy_job(stack)
             progress.done()
             ENVIRONMENT.write_text(json.dumps(stack.sam_local_environment(), indent=2))
             logs = stack.aws.log_file.parent
-            print(_box(f"Open  {url}", f"Logs  {logs}", "Stop  Ctrl-C"), flush=True)
+            lines = (f"Open  {url}", f"Chat  {url}/chat/", f"Logs  {logs}")
+            print(_box(*lines, "Stop  Ctrl-C"), flush=True)
             if not arguments.no_browser:
                 _open_browser(url)
             while True:

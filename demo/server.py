@@ -13,7 +13,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from demo import chat
 from demo.answers import QUESTIONS
 from demo.job import LEASE_SECONDS, TOKENS_PER_SECOND
 from demo.jobs import Jobs
@@ -32,13 +33,14 @@ from tailrace.tokens import mint
 HOST = "127.0.0.1"
 TOKEN_SECONDS = 120
 """Short, so that a visitor sees tokens being refreshed."""
-MAX_BODY = 4_000
+MAX_BODY = 16_000
 MAX_QUESTION = 500
 
 # The page has no build step: its modules are served as they are.
 _STATIC = {
     "/page/": ROOT / "demo" / "page",
     "/tailrace/": ROOT / "clients" / "js" / "src",
+    "/chat/": chat.PAGE,
 }
 _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 
@@ -69,6 +71,22 @@ class Backend:
         if not isinstance(seconds, int) or not 1 <= seconds <= TOKEN_SECONDS:
             raise BadRequest(f"seconds: must be 1 to {TOKEN_SECONDS}")
         grants = [_stream(visitor)]
+        return self._token(visitor, seconds, grants)
+
+    def chat_session(self, visitor: str, _body: Json) -> Json:
+        # The local AWS echoes no subprotocol.
+        return {"url": self.stack.socket_url, "handshake": "query", "user": visitor}
+
+    def chat_token(self, visitor: str, _body: Json) -> Json:
+        grants = [f"chat:{visitor}/*"]
+        return self._token(visitor, TOKEN_SECONDS, grants, send=grants)
+
+    def chat_turn(self, visitor: str, body: Json) -> Json:
+        return {"run": chat.take_turn(self.stack, visitor, body)}
+
+    def _token(
+        self, visitor: str, seconds: int, grants: list[str], send: Iterable[str] = ()
+    ) -> Json:
         return {
             "token": mint(
                 self._key_ring,
@@ -77,6 +95,7 @@ class Backend:
                 expires_in=seconds,
                 read=grants,
                 cancel=grants,
+                send=send,
             )
         }
 
@@ -113,6 +132,9 @@ class Backend:
             "/api/ask": self.ask,
             "/api/kill": self.kill,
             "/api/redeliver": self.redeliver,
+            "/api/chat": self.chat_turn,
+            "/api/chat/session": self.chat_session,
+            "/api/chat/token": self.chat_token,
         }
 
 
@@ -163,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.FORBIDDEN)
         elif path == "/":
             self._send_file(_STATIC["/page/"] / "index.html", self._new_visitor())
+        elif path == "/chat/":
+            self._send_file(_STATIC["/chat/"] / "index.html", self._new_visitor())
         else:
             self._send_file(_static(path))
 

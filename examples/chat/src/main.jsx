@@ -1,0 +1,184 @@
+import { useChat } from "@ai-sdk/react";
+import { StrictMode, useEffect, useRef, useState } from "react";
+import { createRoot } from "react-dom/client";
+import { lastAnswer, load, save } from "./history.js";
+import { Message } from "./message.jsx";
+import "./style.css";
+import { createTransports, cut, openSession } from "./transports.js";
+
+const WAYS = {
+  post: { name: "Your backend", note: "The question is posted to a backend, which starts the job; the answer comes by the socket." },
+  socket: { name: "The socket", note: "The question goes up the socket, and starts the job without a backend between." },
+  sdk: {
+    name: "The SDK’s own",
+    note: "The AI SDK’s WebSocketChatTransport, with no package of Tailrace in the page. Stop only looks away, and a cut connection is an error until you resume.",
+  },
+};
+
+const QUESTIONS = ["Why do streamed answers break?", "What is the weather in Kiel?", "Tell me a long story", "Fail, please"];
+
+const session = await openSession();
+const { client, ...transports } = createTransports(session);
+
+/** Which chat and which way: kept in the address, so that a reload and a second tab show the same. */
+function useAddress() {
+  const read = () => {
+    const [way, chat] = location.hash.slice(1).split("/");
+    return { way: way in WAYS ? way : "post", chat: /^[a-z0-9]{1,32}$/.test(chat) ? chat : "first" };
+  };
+  const [address, set] = useState(read);
+  useEffect(() => {
+    const hear = () => set(read());
+    addEventListener("hashchange", hear);
+    return () => removeEventListener("hashchange", hear);
+  }, []);
+  return [address, ({ way, chat }) => (location.hash = `${way}/${chat}`)];
+}
+
+function App() {
+  const [{ way, chat }, go] = useAddress();
+  return (
+    <>
+      <header>
+        <a className="wordmark" href="/">
+          <svg viewBox="0 0 24 24" aria-hidden="true">
+            <path d="M2 7c4-4 7 4 11 0s6-2 9 0M2 13c4-4 7 4 11 0s6-2 9 0M2 19c4-4 7 4 11 0s6-2 9 0" />
+          </svg>
+          Tailrace
+        </a>
+        <fieldset>
+          <legend>By way of</legend>
+          {Object.entries(WAYS).map(([id, { name }]) => (
+            <label key={id}>
+              <input type="radio" name="way" checked={id === way} onChange={() => go({ way: id, chat })} />
+              <span>{name}</span>
+            </label>
+          ))}
+        </fieldset>
+        <button onClick={() => go({ way, chat: Date.now().toString(36) })}>New chat</button>
+      </header>
+      <Chat key={`${way}/${chat}`} way={way} id={`${session.user}/${chat}`} />
+    </>
+  );
+}
+
+function Chat({ way, id }) {
+  const transport = transports[way];
+  const { messages, setMessages, sendMessage, regenerate, resumeStream, stop, status, error } = useChat({
+    id,
+    transport,
+    messages: load(id),
+    resume: true,
+    experimental_throttle: 50,
+  });
+  const busy = status === "submitted" || status === "streaming";
+  const end = useRef(null);
+
+  useEffect(() => save(id, messages), [id, messages]);
+  useEffect(() => void end.current.scrollIntoView({ block: "end" }), [messages]);
+
+  // A question without an answer, and none is being made: it ended while nobody looked.
+  useEffect(() => {
+    if (status !== "ready" || messages.at(-1)?.role !== "user") return;
+    let here = true;
+    lastAnswer(client, id).then((answer) => {
+      if (here && answer) setMessages((all) => (all.at(-1)?.role === "user" ? [...all, answer] : all));
+    });
+    return () => void (here = false);
+  }, [status, messages, id, setMessages]);
+
+  return (
+    <main>
+      <div className="messages" aria-live="polite" aria-busy={busy}>
+        {messages.length === 0 && (
+          <section className="intro">
+            <h1>A chat that survives you.</h1>
+            <p>
+              Ask, and reload in mid-answer; open a second tab; cut the connection. <code>useChat</code> of the AI SDK,
+              over a log in DynamoDB.
+            </p>
+            <p>There is no model here: a Lambda function on this machine says what it was told to say.</p>
+          </section>
+        )}
+        {messages.map((message) => (
+          <Message key={message.id} message={message} busy={busy && message === messages.at(-1)} />
+        ))}
+        {status === "submitted" && <p className="waiting">…</p>}
+        {error && (
+          <p className="error" role="alert">
+            <span>{error.message}</span>
+            <button onClick={() => resumeStream()}>Resume</button>
+            <button onClick={() => regenerate()}>Ask again</button>
+          </p>
+        )}
+        <div ref={end} className="end" />
+      </div>
+      <Composer
+        busy={busy}
+        note={WAYS[way].note}
+        suggest={messages.length === 0}
+        onAsk={(text) => sendMessage({ text })}
+        // The SDK's `stop` looks away; ours stops the job, for everyone who watches.
+        onStop={() => (transport.cancel ? transport.cancel(id) : stop())}
+      />
+    </main>
+  );
+}
+
+function Composer({ busy, note, suggest, onAsk, onStop }) {
+  const [text, setText] = useState("");
+  const ask = (question) => {
+    if (!question.trim() || busy) return;
+    onAsk(question);
+    setText("");
+  };
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        ask(text);
+      }}
+    >
+      {suggest && (
+        <ul>
+          {QUESTIONS.map((question) => (
+            <li key={question}>
+              <button type="button" onClick={() => ask(question)}>
+                {question}
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      <div className="line">
+        <input
+          aria-label="Your question"
+          value={text}
+          maxLength={2000}
+          autoComplete="off"
+          placeholder="Ask something"
+          onChange={(event) => setText(event.target.value)}
+        />
+        {busy ? (
+          <button type="button" className="stop" onClick={onStop}>
+            Stop
+          </button>
+        ) : (
+          <button className="primary">Ask</button>
+        )}
+      </div>
+      <p className="note">
+        {note}{" "}
+        <button type="button" className="link" onClick={cut}>
+          Cut the connection
+        </button>
+      </p>
+    </form>
+  );
+}
+
+createRoot(document.getElementById("root")).render(
+  <StrictMode>
+    <App />
+  </StrictMode>,
+);
