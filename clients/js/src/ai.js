@@ -384,7 +384,6 @@ export class TailraceChatTransport {
     if (options.send === "socket") {
       const turn = {
         stream: options.stream(id),
-        id,
         trigger,
         messageId,
         messages: prepared?.messages ?? messages.slice(-1),

@@ -48,7 +48,7 @@
  * @typedef {Question & {n: number}} ClientFrame
  * @typedef {{requestId: string} & Turn} Send
  * @typedef {{
- *   stream: string, requestId?: string, id?: string, trigger?: string, messageId?: string, messages?: unknown,
+ *   stream: string, requestId?: string, trigger?: string, messageId?: string, messages?: unknown,
  *   headers?: object, body?: object, metadata?: unknown,
  * }} Turn what the job is told. `requestId`: up to 64 of `[A-Za-z0-9._:/@=+-]`, minted if there is none.
  *

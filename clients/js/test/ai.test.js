@@ -685,7 +685,6 @@ for (const major of MAJORS) {
         assert.match(requestId, /^[A-Za-z0-9._:/@=+-]{1,64}$/);
         assert.deepEqual(rest, {
           stream: STREAM,
-          id: CHAT,
           trigger: "submit-message",
           headers: { "x-tenant": "7" },
           body: { model: "m" },

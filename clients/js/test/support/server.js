@@ -315,6 +315,7 @@ export class Server {
       }
       case "send": {
         const { requestId, stream } = frame;
+        if ("id" in frame) throw new Error("a frame names a stream, or a chat by its id");
         // A repeat begins nothing.
         if (!this.begun.has(requestId)) {
           const run = runId(this.begun.size + 50);
