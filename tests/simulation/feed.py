@@ -69,7 +69,9 @@ class Feed:
         self.given_up: list[dict[str, Any]] = []
 
     def inserted(self, record: Record) -> None:
-        """The table tells what was put."""
+        """The table tells what was put; the mapping's filter drops what others push."""
+        if self._world.direct and record.kind not in ("open", "end"):
+            return
         self._sequence += self._dice.choice((1, 1, 7, 900))
         image: dict[str, Any] = to_item(record)
         poisoned = self._world.faults.hit("poison", 0.3)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .gateway import Connection
     from .kernel import Process
     from .producers import Attempt, OneCall
+    from .pushes import Pushes
     from .world import World
 
 Check = Callable[..., None]
@@ -39,6 +40,8 @@ GUARANTEES: dict[str, str] = {}
 
 SKEW = 2_200
 """How far two clocks may be apart, ms."""
+LIST = 1_000
+"""How old a publisher's list of subscribers may be, ms."""
 
 
 def invariant(guarantee: str, *events: str) -> Callable[[Check], Check]:
@@ -72,7 +75,11 @@ class Book:
     tokens: dict[str, tuple[str, int, tuple[str, ...], tuple[str, ...]]] = field(
         default_factory=dict
     )
-    fanning: dict[Process, Fanning] = field(default_factory=dict)
+    # By the process of the fan-out, or the scope of a publisher's batch.
+    fanning: dict[object, Fanning] = field(default_factory=dict)
+    delivering: set[tuple[Pushes, str]] = field(default_factory=set)
+    # When a publisher found a connection gone.
+    gone: dict[tuple[Pushes, str], int] = field(default_factory=dict)
     handovers: set[tuple[str, int]] = field(default_factory=set)
     calls: dict[str, dict[str, list[Record]]] = field(default_factory=dict)
     # Who asked for a cancel of which runs; `*`: of whatever is active.
@@ -82,9 +89,11 @@ class Book:
 
 @dataclass
 class Fanning:
-    """One invocation of the fan-out."""
+    """One invocation of the fan-out, or one batch of a publisher."""
 
     rows: dict[str, list[Subscription]]
+    pushes: Pushes | None = None
+    began: int = 0
     pushing: dict[str, str] = field(default_factory=dict)
     failed: dict[str, list[tuple[str, Push]]] = field(default_factory=dict)
     done: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -368,19 +377,37 @@ def _begin(world: World, entries: list[Entry]) -> None:
         ]
         for stream in streams
     }
-    world.book.fanning[world.kernel.process()] = Fanning(rows)
+    world.book.fanning[world.kernel.scope] = Fanning(rows)
+
+
+@invariant("G12", "delivering")
+def a_publisher_pushes_a_stream_by_one_batch_at_a_time(
+    world: World, pushes: Pushes, stream: str
+) -> None:
+    assert (pushes, stream) not in world.book.delivering, f"two batches of {stream}"
+    world.book.delivering.add((pushes, stream))
+    now = world.kernel.now
+    rows = [
+        row
+        for row in world.state.subscribers(stream)
+        if isinstance(row, Subscription)
+        and row.exp * 1000 > now + SKEW
+        and world.book.rows[stream, row.connection][0] <= now - LIST  # its `exp`, too
+        and world.book.gone.get((pushes, row.connection), 0) <= now - LIST
+    ]
+    world.book.fanning[world.kernel.scope] = Fanning({stream: rows}, pushes, now)
 
 
 @invariant("G12", "unanswered")
 def _unanswered(world: World, stream: str) -> None:
-    fanning = world.book.fanning.get(world.kernel.process())
+    fanning = world.book.fanning.get(world.kernel.scope)
     if fanning is not None:
         fanning.unanswered.add(stream)
 
 
 @invariant("G12", "pushing")
 def a_connection_is_pushed_to_in_order(world: World, id: str, frame: str) -> None:
-    fanning = world.book.fanning.get(world.kernel.process())
+    fanning = world.book.fanning.get(world.kernel.scope)
     if fanning is None:
         return
     assert id not in fanning.pushing, f"two pushes to {id} at a time"
@@ -397,9 +424,11 @@ def a_connection_is_pushed_to_in_order(world: World, id: str, frame: str) -> Non
 
 @invariant("G12", "pushed")
 def _note_push(world: World, id: str, frame: str, outcome: Push | None) -> None:
-    fanning = world.book.fanning.get(world.kernel.process())
+    fanning = world.book.fanning.get(world.kernel.scope)
     if fanning is None:
         return
+    if fanning.pushes is not None and outcome is Push.GONE:
+        world.book.gone[fanning.pushes, id] = world.kernel.now
     fanning.pushing.pop(id, None)
     if outcome is Push.DONE:
         fanning.failed.pop(id, None)
@@ -412,7 +441,7 @@ def _note_push(world: World, id: str, frame: str, outcome: Push | None) -> None:
 def one_client_never_fails_a_batch(
     world: World, entries: list[Entry], failed: list[str]
 ) -> None:
-    fanning = world.book.fanning[world.kernel.process()]
+    fanning = world.book.fanning[world.kernel.scope]
     by_number = {str(one.sequence): one for one in entries}
     for number in failed:
         stream = by_number[number].record.stream
@@ -433,7 +462,7 @@ def what_the_feed_brings_is_pushed_or_comes_again(
     world: World, entries: list[Entry], failed: list[str]
 ) -> None:
     process = world.kernel.process()
-    fanning = world.book.fanning.pop(process)
+    fanning = world.book.fanning.pop(world.kernel.scope)
     lowest = min((int(number) for number in failed), default=None)
     late = process.clock() >= process.began + 20_000
     for one in entries:
@@ -443,20 +472,45 @@ def what_the_feed_brings_is_pushed_or_comes_again(
         assert record.stream not in fanning.unanswered, (
             f"{record.stream} is not reported from its first record on"
         )
-        for row in fanning.rows[record.stream]:
-            over = row.exp * 1000 < world.kernel.now + SKEW
-            if over or world.row(record.stream, row.connection) is None:
-                continue
-            pushed = fanning.done.get(row.connection, [])
-            reached = any(
-                slice["stream"] == record.stream
-                and slice["seq"] <= record.seq
-                and record.next <= slice["next"]
-                for slice in pushed
-            )
-            assert reached or late or row.connection in fanning.failed, (
-                f"{row.connection} subscribes, and is not pushed {record.seq}"
-            )
+        for id in missed(world, fanning, record):
+            assert late, f"{id} subscribes, and is not pushed {record.seq}"
+
+
+@invariant("G9", "delivered-by")
+def who_has_subscribed_for_a_second_is_pushed_to(
+    world: World, pushes: Pushes, stream: str, records: list[Record], done: bool
+) -> None:
+    world.book.delivering.discard((pushes, stream))
+    fanning = world.book.fanning.pop(world.kernel.scope)
+    late = world.kernel.now >= fanning.began + 4_000
+    for record in records if done and not late else ():
+        for id in missed(world, fanning, record):
+            raise AssertionError(f"{id} subscribes, and is not pushed {record.seq}")
+
+
+def missed(world: World, fanning: Fanning, record: Record) -> list[str]:
+    """Return who subscribes still, and was not even tried with all of a record."""
+    return [
+        row.connection
+        for row in fanning.rows[record.stream]
+        if row.exp * 1000 >= world.kernel.now + SKEW
+        and world.row(record.stream, row.connection) is not None
+        and row.connection not in fanning.failed
+        and not any(
+            slice["stream"] == record.stream
+            and slice["seq"] <= record.seq
+            and record.next <= slice["next"]
+            for slice in fanning.done.get(row.connection, [])
+        )
+    ]
+
+
+@invariant("G12", "waited")
+def no_append_waits_for_a_push(
+    world: World, attempt: Attempt, call: Any, waited: int
+) -> None:
+    if type(call).__name__ == "Append" and not attempt.job.by_lambda:
+        assert waited == 0, f"{attempt.name} was held up for {waited} ms"
 
 
 @invariant("G8", "acknowledged")
@@ -625,6 +679,15 @@ def every_run_that_was_looked_at_has_ended(world: World) -> None:
 @invariant("G9", "rest")
 def the_feed_is_done(world: World) -> None:
     assert world.feed.drained, "a shard of the feed is blocked"
+
+
+@invariant("G9", "rest")
+def what_was_put_is_pushed(world: World) -> None:
+    now = world.kernel.now
+    for pushes in world.pushes:
+        if not any(one.dead or one.thaws_at > now for one in pushes.processes):
+            assert pushes.direct.settled(), "a publisher has forgotten to push"
+            assert not pushes.owed, f"a publisher has dropped {min(pushes.owed)}"
 
 
 def is_kept(world: World, stream: str, seq: int) -> bool:

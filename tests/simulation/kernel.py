@@ -51,7 +51,9 @@ class Process:
 
 class _Task(greenlet):
     process: Process
-    on_done: Callable[[BaseException | None], None] | None
+    scope: object
+    # How long it has stood still for other tasks.
+    parked: int
 
 
 class Kernel:
@@ -93,9 +95,12 @@ class Kernel:
         process: Process,
         play: Callable[[], None],
         on_done: Callable[[BaseException | None], None] | None = None,
+        *,
+        scope: object = None,
     ) -> None:
         """Run `play` as a task of the process. `on_done` gets what it raised, if it
-        did. It is told of a killed process, too."""
+        did. It is told of a killed process, too. `scope`: what the task, and those that
+        it runs side by side, are a part of."""
 
         def run() -> None:
             error: BaseException | None = None
@@ -112,6 +117,8 @@ class Kernel:
 
         task = _Task(run)
         task.process = process
+        task.scope = scope
+        task.parked = 0
         self.after(0, self._wake, task)
 
     def wait(self, ms: int) -> None:
@@ -132,8 +139,24 @@ class Kernel:
         """Stop the task that calls this until what `begin` is given is called."""
         task = getcurrent()
         assert isinstance(task, _Task), "only a task can wait"
+        began = self.now
         begin(lambda: self.after(0, self._wake, task))
         self._yield(task)
+        task.parked += self.now - began
+
+    @property
+    def parked(self) -> int:
+        """How long (ms) the running task has waited for other tasks, in all."""
+        task = getcurrent()
+        assert isinstance(task, _Task)
+        return task.parked
+
+    @property
+    def scope(self) -> object:
+        """What the running task is a part of: a scope, else its process."""
+        task = getcurrent()
+        assert isinstance(task, _Task)
+        return task.process if task.scope is None else task.scope
 
     def _yield(self, task: _Task) -> None:
         assert task.parent is not None
@@ -166,9 +189,9 @@ class Kernel:
                 if left == 0:
                     wake()
 
-            process = self.process()
+            process, scope = self.process(), self.scope
             for one in tasks:
-                self.start(process, one, done)
+                self.start(process, one, done, scope=scope)
 
         self.park(begin)
         if errors:

@@ -463,6 +463,65 @@ MUTANTS = (
         '            if seq > at + 1:\n                return "hold"\n',
         "",
     ),
+    # ---- direct delivery --------------------------------------------------------------
+    _in(
+        "direct.py",
+        "a publisher pushes before it puts",
+        "delivery 1",
+        "        winner = self._store.put(record)\n",
+        "        self._tell(record)\n        winner = self._store.put(record)\n",
+    ),
+    _in(
+        "direct.py",
+        "a publisher begins a batch while another is under way",
+        "delivery 6",
+        "            queue.pushing, queue.due = True, now + self._interval",
+        "            queue.pushing, queue.due = False, now + self._interval",
+    ),
+    _in(
+        "direct.py",
+        "a publisher's list of subscribers is five seconds old",
+        "delivery 6",
+        "        if 0 <= now - at < LIST_MS:",
+        "        if 0 <= now - at < 5 * LIST_MS:",
+    ),
+    _in(
+        "direct.py",
+        "whom a publisher could not look up is forgotten",
+        "delivery 6",
+        "                if again:",
+        "                if again and now < 0:",
+    ),
+    _in(
+        "direct.py",
+        "what is put during a push is forgotten",
+        "delivery 6",
+        "        return self.due(stream)",
+        "        return None",
+    ),
+    _in(
+        "direct.py",
+        "what is put during a push is dropped",
+        "delivery 6",
+        "                queue.pushing = False\n                if again:",
+        "                queue.pushing = False\n                queue.records = {}\n                if again:",
+    ),
+    _in(
+        "direct.py",
+        "a put is pushed by the append itself",
+        "delivery 6",
+        "            return None if known else queue.due",
+        "            due = None if known else queue.due\n"
+        "        return due if due is None else self.push(record.stream)",
+    ),
+    _in(
+        "transports/in_process.py",
+        "an append waits for its pushes",
+        "delivery 6",
+        "        return _of(self._log.append(stream, run, writer, seq, texts))",
+        "        record = self._log.append(stream, run, writer, seq, texts)\n"
+        "        self._settle(stream)\n        return _of(record)",
+    ),
     # ---- rights -----------------------------------------------------------------------
     _in(
         "session.py",

@@ -20,6 +20,7 @@ from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
 
 from .kernel import Killed, Process
+from .pushes import SETTLE_PROCESS
 
 if TYPE_CHECKING:
     from .world import World
@@ -190,6 +191,8 @@ class Attempt:
             self._freeze_at = dice.randrange(2, 8)
             self._frozen_for = dice.choice([8_000, 12_000, 20_000])
         self._hands_over = dice.random() < 0.15
+        pushing = world.kernel.dice(f"{job.name}/pushing")
+        self._push_interval = pushing.choice([0, 0, 100, 400])
         world.note(f"{self.name} starts, run {job.run}, {resume}")
         world.kernel.start(self.process, self._play, self._done)
 
@@ -199,7 +202,11 @@ class Attempt:
         if self.job.by_lambda:
             transport = _Function(world, self.process)
         else:
-            transport = InProcess(world.new_log(self.process.clock))
+            pushes = world.new_pushes(self.process.clock, self._push_interval)
+            transport = InProcess(
+                world.new_log(self.process.clock, pushes),
+                lambda stream: pushes and pushes.settle(SETTLE_PROCESS, stream),
+            )
         calls = 0
         while core.state != "closed":
             self._work()
@@ -210,7 +217,7 @@ class Attempt:
             calls += 1
             if calls == self._freeze_at:
                 self.process.freeze(self._frozen_for)
-            began = world.kernel.now
+            began, parked = world.kernel.now, world.kernel.parked
             try:
                 answer = call.send(transport)
             except TailraceError as error:
@@ -219,6 +226,7 @@ class Attempt:
             else:
                 core.answered(answer, world.kernel.now / 1000)
                 world.observe("acknowledged", self, call, began)
+                world.observe("waited", self, call, world.kernel.parked - parked)
 
     def _wait(self) -> None:
         now = self.job.world.kernel.now
@@ -292,7 +300,8 @@ class OneCall:
     def _play(self) -> None:
         world = self.world
         texts = [chunks.encode(content(self.name, i)) for i in range(self.count)]
-        log = world.new_log(world.kernel.process().clock)
+        clock = world.kernel.process().clock
+        log = world.new_log(clock, world.new_pushes(clock))
         for _ in range(self.tries):
             try:
                 onecall.publish(

@@ -13,10 +13,11 @@ from typing import Any
 from tailrace import tokens
 from tailrace.adapters.memory import MemoryLog, MemoryState
 from tailrace.delivery import Delivery
+from tailrace.direct import Telling
 from tailrace.errors import Unavailable
 from tailrace.fanout import Fanout
 from tailrace.log import Log
-from tailrace.ports import Lease, Request, Subscription
+from tailrace.ports import Lease, LogStore, Request, Subscription
 from tailrace.publish import Publish
 from tailrace.records import Record
 from tailrace.session import Session
@@ -26,6 +27,7 @@ from .faults import Faults
 from .feed import Feed
 from .gateway import Api, Connection
 from .kernel import Kernel, Process
+from .pushes import SETTLE_FUNCTION, Pushes
 
 RING = {"current": "k1", "k1": "planted-secret-planted-secret-32"}
 RETENTION = 3_600
@@ -58,19 +60,30 @@ class Container:
         self.handler: Any
         clock = self.clock
         self._world = world
+        self.pushes: Pushes | None = None
         if kind == "fanout":
             self.handler = Fanout(
                 Delivery(world.state_port, world.api, clock, world.kernel.side_by_side),
                 clock,
             )
             return
-        log = world.new_log(clock)
         if kind == "publish":
-            self.handler = Publish(log, world.state_port, world.api)
-        else:
-            self.handler = Session(
-                log, world.state_port, world.api, _Keys(), clock, origins=["*"]
+            pushes = self.pushes = world.new_pushes(clock)
+            self.handler = Publish(
+                world.new_log(clock, pushes),
+                world.state_port,
+                world.api,
+                settle=lambda: pushes and pushes.settle(SETTLE_FUNCTION),
             )
+            return
+        self.handler = Session(
+            world.new_log(clock),
+            world.state_port,
+            world.api,
+            _Keys(),
+            clock,
+            origins=["*"],
+        )
 
     def clock(self) -> int:
         return self._world.kernel.now + self.skew
@@ -90,6 +103,8 @@ class World:
         self.faults = Faults(self.kernel, without)
         self.without = without
         self.trace: list[str] | None = [] if trace else None
+        # Who pushes: the change feed's fan-out, or whoever publishes.
+        self.direct = self.kernel.dice("delivery").random() < 0.5
         self.log = MemoryLog()
         self.state = MemoryState()
         self.expires: dict[tuple[str, str], int] = {}
@@ -98,6 +113,7 @@ class World:
         self.state_port = tables.State(self)
         self.api = Api(self)
         self.feed = Feed(self)
+        self.pushes: list[Pushes] = []
         self.deleted: set[tuple[str, int]] = set()
         self.resting = False
         self.violation: Violation | None = None
@@ -170,15 +186,29 @@ class World:
 
         def done(error: BaseException | None) -> None:
             container.busy = False
+            if container.pushes and not container.pushes.direct.settled():
+                # What has answered stands still.
+                process.freeze(dice.choice((0, 300, 5_000)))
             if error is not None:
                 pool.remove(container)
             on_done(error)
 
         self.kernel.start(process, lambda: play(container.handler), done)
 
-    def new_log(self, clock: Callable[[], int]) -> Log:
+    def new_pushes(self, clock: Callable[[], int], interval: int = 0) -> Pushes | None:
+        """Return what a publisher pushes with, if it is to push at all."""
+        if not self.direct:
+            return None
+        pushes = Pushes(self, clock, interval)
+        self.pushes.append(pushes)
+        return pushes
+
+    def new_log(self, clock: Callable[[], int], pushes: Pushes | None = None) -> Log:
+        store: LogStore = self.log_port
+        if pushes is not None:
+            store = Telling(store, pushes.tell)
         return Log(
-            self.log_port,
+            store,
             self.state_port,
             clock,
             retention=RETENTION,

@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
+from demo import chat
 from demo.local_aws import ROOT
 from demo.server import Server, serving
 from demo.stack import LocalStack
@@ -138,3 +139,11 @@ def site(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         bundle(major, folder)
     with Site(folder).serving() as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def chat_url(stack: LocalStack, demo_url: str) -> str:
+    """The chat of the examples, as the demo serves it."""
+    chat.build_page()
+    chat.deploy_job(stack)
+    return f"{demo_url}/chat/"

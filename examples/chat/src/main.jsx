@@ -24,7 +24,7 @@ const { client, ...transports } = createTransports(session);
 function useAddress() {
   const read = () => {
     const [way, chat] = location.hash.slice(1).split("/");
-    return { way: session.ways.includes(way) ? way : session.ways[0], chat: /^[a-z0-9]{1,32}$/.test(chat) ? chat : "first" };
+    return { way: way in WAYS ? way : "post", chat: /^[a-z0-9]{1,32}$/.test(chat) ? chat : "first" };
   };
   const [address, set] = useState(read);
   useEffect(() => {
@@ -48,10 +48,10 @@ function App() {
         </a>
         <fieldset>
           <legend>By way of</legend>
-          {session.ways.map((id) => (
+          {Object.entries(WAYS).map(([id, { name }]) => (
             <label key={id}>
               <input type="radio" name="way" checked={id === way} onChange={() => go({ way: id, chat })} />
-              <span>{WAYS[id].name}</span>
+              <span>{name}</span>
             </label>
           ))}
         </fieldset>

@@ -1,0 +1,40 @@
+"""The chat of `examples/chat` as the demo serves it, in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Page
+
+from tests.support.browser import Visitor
+
+pytest_plugins = ["tests.support.browser_fixtures"]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+WHOLE = "each word will be there once."
+
+
+async def ask(page: Page, question: str) -> None:
+    await page.get_by_label("Your question").fill(question)
+    await page.get_by_role("button", name="Ask", exact=True).click()
+
+
+async def answers(page: Page, count: int) -> list[str]:
+    """Wait for so many whole answers."""
+    # The page allows no evaluated scripts, so that its functions cannot be waited for.
+    await page.locator(".assistant").nth(count - 1).wait_for()
+    await page.locator("[aria-busy=true]").first.wait_for(state="detached")
+    return await page.locator(".assistant").all_inner_texts()
+
+
+@pytest.mark.parametrize("way", ["post"])
+async def test_a_reload_in_mid_answer_loses_nothing(
+    visitor: Visitor, chat_url: str, way: str
+) -> None:
+    page = await visitor.open(f"{chat_url}#{way}/{way}")
+    await ask(page, "What is the weather in Kiel?")
+    await page.get_by_text("A streamed answer breaks").wait_for()
+    await page.reload()
+    await page.get_by_text("A streamed answer breaks").wait_for()
+    (answer,) = await answers(page, 1)
+    assert answer.count("It is 11 degrees in Kiel") == 1
+    assert WHOLE in answer
