@@ -29,6 +29,8 @@ SECTIONS: dict[str, list[Any]] = {
         tailrace.AsyncProducer,
         tailrace.PublicError,
         tailrace.HandOver,
+        tailrace.job,
+        tailrace.Asked,
         tailrace.new_run,
         tailrace.find_transport,
     ],

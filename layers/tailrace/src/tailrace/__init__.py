@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .producer.aio import AsyncProducer as AsyncProducer
     from .producer.base import HandOver as HandOver
     from .producer.base import PublicError as PublicError
+    from .producer.job import Asked as Asked
+    from .producer.job import job as job
     from .producer.sync import Producer as Producer
 
 __version__ = "0.1.0"
@@ -45,6 +47,7 @@ _HOME = {
     "consumer.aio": ("consume",),
     "producer.aio": ("AsyncProducer",),
     "producer.base": ("HandOver", "PublicError"),
+    "producer.job": ("Asked", "job"),
     "producer.sync": ("Producer",),
     "deployment": ("find_transport",),
     "minting": ("mint_token", "new_run"),

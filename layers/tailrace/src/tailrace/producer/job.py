@@ -1,0 +1,81 @@
+"""Jobs that a `send` on the socket starts: a Lambda handler made of what answers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from ..errors import Cancelled, Fenced, Invalid, StreamEnded, Superseded
+from .sync import Producer
+
+_STOPS = (Cancelled, Fenced, StreamEnded, Superseded)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked, and by whom. `sub` may send to `stream`, as its token says; all
+    of `untrusted` is from the client, unchecked: `messages`, `body`, `headers`, …"""
+
+    stream: str
+    run: str
+    seq: int
+    sub: str
+    untrusted: dict[str, Any]
+
+
+Answer = Callable[[Asked, Producer], Any]
+Handler = Callable[..., None]
+
+
+@overload
+def job(answer: Answer) -> Handler: ...
+@overload
+def job(
+    *, resume: Literal["continue", "restart"] = "restart", **options: Any
+) -> Callable[[Answer], Handler]: ...
+
+
+def job(
+    answer: Answer | None = None,
+    *,
+    resume: Literal["continue", "restart"] = "restart",
+    **options: Any,
+) -> Any:
+    """Make a Lambda handler of a function that writes the answer to what was asked.
+
+    Lambda may deliver an event more than once. While another delivery is at work,
+    `Busy` is raised, so that Lambda comes again; once the answer has ended, or is
+    cancelled or superseded, nothing is done. `resume` says what becomes of an answer
+    whose job died after its first chunk: `"restart"` begins it anew, as a later run,
+    `"continue"` calls the function again, which skips `already` chunks. `options` are
+    the producer's.
+    """
+    if answer is None:
+        return functools.partial(job, resume=resume, **options)
+
+    @functools.wraps(answer)
+    def handler(event: Any, context: Any = None) -> None:
+        asked = _asked(event)
+        begun = {"run": asked.run, **options}
+        try:
+            stream = Producer(
+                asked.stream, resume="continue", seq=asked.seq, **begun
+            ).open()
+            if stream.already and resume == "restart":
+                stream.hand_over()
+                stream = Producer(asked.stream, resume="restart", **begun).open()
+            with stream:
+                answer(asked, stream)
+        except _STOPS:
+            pass  # nobody waits for it any more
+
+    return handler
+
+
+def _asked(event: Any) -> Asked:
+    names = ("stream", "run", "seq", "sub", "untrusted")
+    if not isinstance(event, dict) or event.get("tailrace") != 1:
+        raise Invalid("event: is none that a `send` gives rise to")
+    return Asked(**{name: event[name] for name in names})

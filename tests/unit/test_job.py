@@ -1,0 +1,126 @@
+"""A job function: at least once delivered, once answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tailrace import chunks
+from tailrace.errors import Busy, Invalid
+from tailrace.producer.job import Asked, job
+from tailrace.producer.sync import Producer
+from tailrace.transports.in_process import InProcess
+from tests.support.worlds import STREAM, World
+
+
+class Stage(World):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Asked] = []
+
+    def event(self) -> dict[str, Any]:
+        """Return what a `send` gives rise to."""
+        opened = self.log.open(STREAM, "send.1", lease=60)
+        return {
+            "tailrace": 1,
+            "stream": STREAM,
+            "run": opened.run,
+            "seq": opened.next,
+            "sub": "u7",
+            "untrusted": {"messages": [1]},
+        }
+
+    def handler(self, *written: Any, **options: Any) -> Any:
+        """Return a job that writes chunks, and fails at one that is an exception."""
+
+        def answer(asked: Asked, stream: Producer) -> None:
+            self.asked.append(asked)
+            for chunk in written[stream.already :]:
+                if isinstance(chunk, BaseException):
+                    raise chunk
+                stream.write(chunk)
+                stream.flush()
+
+        return job(answer, transport=InProcess(self.log), wait=0, **options)
+
+    def written(self) -> list[Any]:
+        return [one for r in self.records() for one in chunks.decode(r.chunks)]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_job_takes_over_the_run_that_was_opened_for_it(stage: Stage) -> None:
+    stage.handler("a", "b")(event := stage.event(), None)
+    assert stage.kinds() == ["open", "claim", "data", "data", "end"]
+    (asked,) = stage.asked
+    assert (asked.run, asked.sub, asked.untrusted["messages"]) == (
+        event["run"],
+        "u7",
+        [1],
+    )
+
+
+def test_a_second_delivery_of_what_is_answered_does_nothing(stage: Stage) -> None:
+    event = stage.event()
+    for _ in range(2):
+        stage.handler("a")(event)
+    assert stage.written() == ["a"]
+    assert len(stage.asked) == 1
+
+
+def test_a_second_delivery_meanwhile_comes_again_later(stage: Stage) -> None:
+    event = stage.event()
+    stage.log.claim(STREAM, event["run"], "other", event["seq"], lease=30)
+    with pytest.raises(Busy):
+        stage.handler("a")(event)
+
+
+@pytest.mark.parametrize(
+    ("resume", "kinds"), [("continue", ["a", "b"]), ("restart", ["a", "a", "b"])]
+)
+def test_a_job_that_died_on_the_way_is_begun_anew_or_gone_on_with(
+    stage: Stage, resume: Any, kinds: list[str]
+) -> None:
+    event = stage.event()
+    dead = stage.log.claim(STREAM, event["run"], "dead", event["seq"], lease=5)
+    stage.log.append(STREAM, event["run"], "dead", dead.next, ['"a"'])
+    stage.clock.advance(10)
+    stage.handler("a", "b", resume=resume)(event)
+    assert stage.written() == kinds
+    assert len({r.run for r in stage.records()}) == len(kinds) - 1
+
+
+def test_what_was_cancelled_before_it_began_is_not_answered(stage: Stage) -> None:
+    event = stage.event()
+    stage.log.cancel(STREAM, event["run"])
+    stage.handler("a")(event)
+    assert stage.asked == []
+
+
+def test_a_job_that_fails_fails_once(stage: Stage) -> None:
+    event = stage.event()
+    with pytest.raises(ValueError, match="no key"):
+        stage.handler(ValueError("no key"))(event)
+    stage.handler("a")(event)
+    assert len(stage.asked) == 1
+    assert stage.records()[-1].reason == "error"
+
+
+def test_an_event_of_somebody_else_is_refused(stage: Stage) -> None:
+    with pytest.raises(Invalid):
+        stage.handler("a")({"stream": STREAM})
+
+
+def test_it_is_a_decorator_with_and_without_options() -> None:
+    @job(lease=9)
+    def with_options(asked: Asked, stream: Producer) -> None: ...
+
+    @job
+    def without(asked: Asked, stream: Producer) -> None: ...
+
+    assert callable(with_options)
+    assert callable(without)
