@@ -51,39 +51,18 @@ class _Keys:
         return RING
 
 
+KEYS = _Keys()
+
+
 class Container:
     """A warm function: what it keeps between two events."""
 
     def __init__(self, world: World, kind: str, skew: int) -> None:
         self.busy = False
         self.skew = skew
-        self.handler: Any
-        clock = self.clock
         self._world = world
         self.pushes: Pushes | None = None
-        if kind == "fanout":
-            self.handler = Fanout(
-                Delivery(world.state_port, world.api, clock, world.kernel.side_by_side),
-                clock,
-            )
-            return
-        if kind == "publish":
-            pushes = self.pushes = world.new_pushes(clock)
-            self.handler = Publish(
-                world.new_log(clock, pushes),
-                world.state_port,
-                world.api,
-                settle=lambda: pushes and pushes.settle(SETTLE_FUNCTION),
-            )
-            return
-        self.handler = Session(
-            world.new_log(clock),
-            world.state_port,
-            world.api,
-            _Keys(),
-            clock,
-            origins=["*"],
-        )
+        self.handler: Any = world.handler(kind, self)
 
     def clock(self) -> int:
         return self._world.kernel.now + self.skew
@@ -147,6 +126,24 @@ class World:
     def note(self, what: str) -> None:
         if self.trace is not None:
             self.trace.append(f"{self.kernel.now - 1_764_547_200_000:>9} {what}")
+
+    def handler(self, kind: str, container: Container) -> Any:
+        """Build what a function of that kind keeps."""
+        clock = container.clock
+        if kind == "fanout":
+            side_by_side = self.kernel.side_by_side
+            delivery = Delivery(self.state_port, self.api, clock, side_by_side)
+            return Fanout(delivery, clock)
+        if kind == "publish":
+            pushes = container.pushes = self.new_pushes(clock)
+            return Publish(
+                self.new_log(clock, pushes),
+                self.state_port,
+                self.api,
+                settle=lambda: pushes and pushes.settle(SETTLE_FUNCTION),
+            )
+        log = self.new_log(clock)
+        return Session(log, self.state_port, self.api, KEYS, clock, origins=["*"])
 
     # ---- the network and the functions -----------------------------------------------
 

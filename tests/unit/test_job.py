@@ -42,7 +42,8 @@ class Stage(World):
                 stream.write(chunk)
                 stream.flush()
 
-        return job(answer, transport=InProcess(self.log), wait=0, **options)
+        made = job(transport=InProcess(self.log), wait=0, **options)
+        return made(answer)
 
     def written(self) -> list[Any]:
         return [one for r in self.records() for one in chunks.decode(r.chunks)]

@@ -1,0 +1,359 @@
+"""Chats in a world of faults: the AI SDK's transport on one socket, and nobody asking.
+
+The client is a model of `WebSocketChatTransport` (`ai` 7): it takes frames by sequence,
+ignores what it has, and closes its socket at the first gap, or at a frame that it does
+not know. The gateway refuses, breaks and stands still at random, and what seemed lost
+may arrive late.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tailrace import chunks, tokens
+from tailrace.chat import Chats
+from tailrace.courier import Courier
+from tailrace.delivery import Delivery
+from tailrace.errors import TailraceError, Unavailable
+from tailrace.fanout import Fanout
+from tailrace.ports import Push, Repair
+from tailrace.session import Session
+
+from .faults import Faults
+from .gateway import Api, Connection
+from .invariants import one_run_is_active, seqs_are_dense
+from .kernel import Killed, Process
+from .world import KEYS, RING, Container, Violation, World
+
+STREAMS = 50
+REST = 900_000
+_RECEIVES = 5
+_VISIBILITY = 60_000
+_BEHIND = ("state-fails", "state-lost", "read-fails", "slow-table", "queue-fails")
+
+
+class ChatFaults(Faults):
+    """The tables and the queue fail those who push, not those who answer a frame: what
+    cannot be begun is told as an error, and that is another story."""
+
+    def hit(self, kind: str, share: float = 1.0) -> bool:
+        behind = ("fanout", "repairs")
+        if kind in _BEHIND and self._kernel.process().name not in behind:
+            return False
+        return super().hit(kind, share)
+
+
+class RoughApi(Api):
+    """A gateway that fails visibly: 429, 5xx, time-outs, applied or not, or late."""
+
+    def _push(self, connection: Connection | None, frame: str) -> Push:
+        world, dice = self._world, self._dice
+        world.network("push")
+        if connection is None or not connection.open:
+            return Push.GONE
+        chance = dice.random() if world.faults.on else 1.0
+        if chance < 0.10:
+            return dice.choice((Push.THROTTLED, Push.FAILED))
+        if chance < 0.16:
+            when = dice.choice(("never", "now", "late"))
+            if when == "now":
+                self._deliver(connection, json.loads(frame))
+            elif when == "late":
+                late = dice.choice((5, 400, 3_000))
+                world.kernel.after(late, self._deliver, connection, json.loads(frame))
+            world.kernel.wait(1_000)
+            return Push.FAILED
+        self._deliver(connection, json.loads(frame))
+        world.network("push")
+        return Push.DONE
+
+
+class Queue:
+    """SQS: a message comes after its delay, once or more; what fails comes again."""
+
+    def __init__(self, world: ChatWorld) -> None:
+        self._world = world
+        self._dice = world.kernel.dice("queue")
+        self.dead: list[Repair] = []
+
+    def ask(self, repair: Repair, seconds: int) -> None:
+        self._world.network("queue")
+        faults = self._world.faults
+        if faults.hit("queue-fails"):
+            raise Unavailable("the queue did not answer")
+        late = self._dice.randrange(500)
+        self._world.kernel.after(seconds * 1_000 + late, self._deliver, repair, 1)
+        if faults.hit("queue-repeats"):
+            self._world.kernel.after(seconds * 1_000 + 900, self._deliver, repair, 1)
+
+    def _deliver(self, repair: Repair, receives: int) -> None:
+        def play(chats: Chats) -> None:
+            chats.look_after(repair)
+
+        def done(error: BaseException | None) -> None:
+            if error is None:
+                return
+            if not isinstance(error, Killed | Unavailable):
+                raise error
+            if receives == _RECEIVES:
+                self.dead.append(repair)
+                return
+            again = self._deliver
+            self._world.kernel.after(_VISIBILITY, again, repair, receives + 1)
+
+        self._world.invoke("repairs", play, done)
+
+
+@dataclass
+class Asked:
+    """A request, as the transport keeps it."""
+
+    stream: str
+    last: int = -1
+    chunks: list[Any] = field(default_factory=list)
+    end: str | None = None
+
+
+class StockTab:
+    """The SDK's transport on one socket."""
+
+    name = "stock"
+
+    def __init__(self, world: ChatWorld) -> None:
+        self.world = world
+        self.dice = world.kernel.dice("stock")
+        self.requests: dict[str, Asked] = {}
+        self.active: set[str] = set()
+        self.killed: str | None = None
+
+    def start(self) -> None:
+        exp = self.world.kernel.now // 1000 + 7_000
+        self.world.api.connect(self, self.world.mint(self.name, exp, ("*",)))
+
+    def opened(self, connection: Connection) -> None:
+        for number in range(STREAMS):
+            stream = f"chat:{number % (STREAMS * 4 // 5)}"
+            kind = "send" if number < STREAMS * 4 // 5 else "resume"
+            at = self.dice.randrange(3_000) + (0 if kind == "send" else 4_000)
+            self.world.kernel.after(at, self._ask, connection, kind, stream, number)
+
+    def _ask(self, connection: Connection, kind: str, stream: str, n: int) -> None:
+        request = f"r{n}"
+        self.requests[request] = Asked(stream)
+        self.active.add(request)
+        frame = {"type": kind, "requestId": request, "id": stream[5:]}
+        rest: dict[str, Any] = {"messages": [], "headers": {}, "body": {}}
+        self.world.api.send(connection, json.dumps({**frame, **rest}))
+
+    def received(self, connection: Connection, frame: dict[str, Any]) -> None:
+        kind, id = frame.get("type"), frame.get("requestId")
+        if not isinstance(kind, str) or not isinstance(id, str):
+            return self._kill(connection, f"a frame that it does not know: {frame}")
+        if id not in self.active:
+            return None
+        asked = self.requests[id]
+        if kind == "chunk":
+            if frame["sequence"] <= asked.last:
+                return None
+            if frame["sequence"] != asked.last + 1:
+                gap = f"{id} has {asked.last}, and gets {frame['sequence']}"
+                return self._kill(connection, gap)
+            asked.last = frame["sequence"]
+            asked.chunks.append(frame["chunk"])
+        elif kind in ("end", "error", "no-active"):
+            asked.end = kind
+            self.active.discard(id)
+        elif kind != "start":
+            return self._kill(connection, f"a type that it does not know: {kind}")
+        return None
+
+    def _kill(self, connection: Connection, why: str) -> None:
+        self.killed = self.killed or why
+        self.world.api.close(connection)
+
+    def closed(self, connection: Connection) -> None:
+        self.killed = self.killed or "the server closed it"
+
+
+class Job:
+    """A user's job function: it claims its run, writes, and ends, or dies."""
+
+    def __init__(self, world: ChatWorld, event: dict[str, Any]) -> None:
+        self.world, self.event = world, event
+        self.dice = world.kernel.dice(f"job/{event['stream']}")
+        process = Process(world.kernel, "job")
+        world.kernel.start(process, self._play, self._done)
+
+    def _play(self) -> None:
+        world, event, dice = self.world, self.event, self.dice
+        stream, run = event["stream"], event["run"]
+        log, writer = (
+            world.new_log(world.kernel.process().clock),
+            dice.randbytes(8).hex(),
+        )
+        tail = log.claim(stream, run, writer, event["seq"], lease=10)
+        texts = [{"type": "start", "messageId": run}, {"type": "text-start", "id": "t"}]
+        count = dice.choice((1, 5, 30, 60))
+        texts += [
+            {"type": "text-delta", "id": "t", "delta": f"{number} "}
+            for number in range(count)
+        ]
+        texts += [{"type": "text-end", "id": "t"}, {"type": "finish"}]
+        fate = dice.choice(("completed",) * 7 + ("error", "cancelled", "dies"))
+        if fate != "completed":
+            texts = texts[: dice.randrange(1, len(texts))]
+        pause = dice.choice((5, 60, 400))
+        while texts:
+            size = dice.randrange(1, 5)
+            encoded = [chunks.encode(one) for one in texts[:size]]
+            tail = log.append(stream, run, writer, tail.next, encoded)
+            texts = texts[size:]
+            world.kernel.wait(pause)
+        if fate == "cancelled":
+            log.cancel(stream, run)
+        elif fate != "dies":
+            reason: Literal["completed", "error"] = "completed"
+            if fate == "error":
+                reason = "error"
+            log.end(stream, run, writer, tail.next, reason)
+
+    def _done(self, error: BaseException | None) -> None:
+        # A second delivery is refused: the first is alive, or done.
+        if error is not None and not isinstance(error, TailraceError):
+            raise error
+
+
+class ChatWorld(World):
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        dice = self.kernel.dice("chats")
+        self.api = RoughApi(self)
+        self.queue = Queue(self)
+        self.faults = ChatFaults(self.kernel)
+        self.faults.rates = {
+            kind: dice.choice((0.0, 0.02, 0.1))
+            for kind in (*_BEHIND, "killed", "queue-repeats")
+        }
+        self.faults.rates |= {"feed-repeats": 0.1, "feed-late": 0.02}
+        self.tab = StockTab(self)
+
+    def handler(self, kind: str, container: Container) -> Any:
+        clock = container.clock
+        courier = Courier(self.log_port, self.state_port, self.api, self.queue, clock)
+        if kind == "fanout":
+            delivery = Delivery(
+                self.state_port,
+                self.api,
+                clock,
+                self.kernel.side_by_side,
+                courier=lambda: courier,
+            )
+            return Fanout(delivery, clock)
+        log = self.new_log(clock)
+        chats = Chats(log, self.state_port, self.api, courier, self.queue, self)
+        if kind == "repairs":
+            return chats
+        return Session(
+            log,
+            self.state_port,
+            self.api,
+            KEYS,
+            clock,
+            origins=["*"],
+            chats=lambda: chats,
+        )
+
+    def start(self, event: dict[str, Any]) -> None:
+        """Invoke the job function, as `Jobs` has it: at least once."""
+        self.network("invoke")
+        dice = self.kernel.dice("jobs")
+
+        def deliver() -> None:
+            Job(self, event)
+
+        self.kernel.after(dice.choice((5, 200, 2_000)), deliver)
+        if dice.random() < 0.2:
+            self.kernel.after(dice.choice((5, 3_000)), deliver)
+
+    def invoke(
+        self,
+        kind: str,
+        play: Callable[[Any], None],
+        on_done: Callable[[BaseException | None], None],
+    ) -> None:
+        """As it is; but who is killed on a client's frame kills that client's socket:
+        API Gateway then sends a frame without a type. So nobody is, here."""
+        kept, killed = self.faults.rates, dict(self.faults.rates)
+        if kind == "websocket":
+            killed.pop("killed", None)
+        self.faults.rates = killed
+        super().invoke(kind, play, on_done)
+        self.faults.rates = kept
+
+    def mint(
+        self, sub: str, exp: int, read: tuple[str, ...], cancel: tuple[str, ...] = ()
+    ) -> str:
+        now = self.kernel.now // 1000
+        return tokens.mint(
+            RING, sub=sub, now=now, expires_in=exp - now, read=read, send=("*",)
+        )
+
+    def note_token(self, connection: Connection, token: str) -> None: ...
+
+    def observe(self, event: str, *facts: Any) -> None:
+        if event == "put":
+            for check in (seqs_are_dense, one_run_is_active):
+                check(self, *facts)
+
+    # ---- what must be true -----------------------------------------------------------
+
+    def play(self) -> None:
+        """Run to the end; raise what does not hold."""
+        self.tab.start()
+        until = self.kernel.now + REST
+        while self.kernel.now < until and self.kernel.step():
+            if self.tab.killed:
+                raise Violation("no_gap_ever_reaches_the_client", self.tab.killed)
+            if not self.tab.active and len(self.tab.requests) == STREAMS:
+                break
+        if self.tab.active or len(self.tab.requests) < STREAMS:
+            raise Violation(
+                "every_stream_completes_with_nobody_asking",
+                f"{sorted(self.tab.active)}",
+            )
+        for id, asked in self.tab.requests.items():
+            self._check(id, asked)
+
+    def _check(self, id: str, asked: Asked) -> None:
+        records = list(self.log.range(asked.stream, 1))
+        end = next(record for record in reversed(records) if record.kind == "end")
+        if asked.end == "no-active":
+            return
+        told = "end" if end.reason in ("completed", "cancelled") else "error"
+        if asked.end != told:
+            what = f"{id} is told {asked.end} of a run that ended {end.reason}"
+            raise Violation("an_answer_that_was_cut_short_never_looks_whole", what)
+        wanted = [
+            chunk
+            for record in records
+            if record.kind == "data"
+            for chunk in chunks.decode(record.chunks)
+        ]
+        if end.reason == "cancelled":
+            wanted.append({"type": "abort"})
+        if _merged(asked.chunks) != _merged(wanted):
+            raise Violation("every_stream_completes_with_nobody_asking", id)
+
+
+def _merged(chunks_: list[Any]) -> tuple[list[str], str]:
+    kinds = [one["type"] for one in chunks_ if one["type"] != "text-delta"]
+    return kinds, "".join(one.get("delta", "") for one in chunks_)
+
+
+def play(seed: int) -> ChatWorld:
+    world = ChatWorld(seed)
+    world.play()
+    return world
