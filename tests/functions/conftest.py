@@ -54,6 +54,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         "TAILRACE_ORIGINS": "https://app.example.com",
         "TAILRACE_RETENTION_HOURS": "72",
         "TAILRACE_LEASE_SECONDS": "30",
+        "TAILRACE_JOB_FUNCTION": "answers",
         "POWERTOOLS_SERVICE_NAME": "tailrace",
         "POWERTOOLS_METRICS_NAMESPACE": "Tailrace",
     }.items():
@@ -64,6 +65,10 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         boto3.client("secretsmanager", region_name="us-east-1").create_secret(
             Name="KeyRing", SecretString=json.dumps(RING)
         )
+        queue = boto3.client("sqs", region_name="us-east-1").create_queue(
+            QueueName="Repairs"
+        )
+        monkeypatch.setenv("TAILRACE_REPAIRS_URL", queue["QueueUrl"])
         world = World()
         # moto's own `@connections` never fails; what is pushed goes to ours.
         monkeypatch.setattr(

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from moto.sqs.models import sqs_backends
 
 from tailrace import chunks
 from tailrace.adapters.apigateway import ApiGateway, GatewayRefused
+from tailrace.adapters.jobs import LambdaJobs
 from tailrace.ports import Push
 from tests.functions.conftest import ROOT, event
 from tests.support.worlds import World
@@ -20,6 +23,8 @@ from tests.support.worlds import World
 Invoke = Callable[[str, Any], Any]
 CONNECTION = "TkQ2mfSeoAMCKHQ="
 STREAM = "chat:42"
+ACCOUNT_ID = "123456789012"
+"""moto's."""
 
 
 def frames(aws: World) -> list[dict[str, Any]]:
@@ -139,6 +144,79 @@ def test_unsubscribe_and_auth_are_answered(connected: Invoke, aws: World) -> Non
     connected("websocket", event("websocket/unsubscribe.json"))
     connected("websocket", event("websocket/auth.json"))
     assert [frame["type"] for frame in frames(aws)] == ["unsubscribed", "authorized"]
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the job function is invoked with: moto runs no function without Docker."""
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr(LambdaJobs, "start", lambda self, event: events.append(event))
+    return events
+
+
+def repairs() -> list[dict[str, Any]]:
+    """Return what is in the queue, though it is not yet due."""
+    (queue,) = sqs_backends[ACCOUNT_ID]["us-east-1"].queues.values()
+    return [json.loads(message.body) for message in queue._messages]
+
+
+def test_the_frames_of_the_ai_sdk_from_send_to_repair(
+    connected: Invoke, aws: World, jobs: list[dict[str, Any]]
+) -> None:
+    connected("websocket", event("websocket/send.json"))
+    (asked,) = jobs
+    assert (asked["stream"], asked["sub"]) == (STREAM, "user-7")
+    connected("websocket", event("websocket/resume.json"))
+    assert [frame["type"] for frame in frames(aws)] == ["start", "start"]
+    chunk = {"type": "text-delta", "id": "t", "delta": "Hello"}
+    claim = {"operation": "claim", "writer": "job"}
+    claimed = connected(
+        "publish", {**claim, **{k: asked[k] for k in ("stream", "run", "seq")}}
+    )
+    connected(
+        "publish",
+        {
+            "operation": "append",
+            "writer": "job",
+            "stream": STREAM,
+            "run": asked["run"],
+            "seq": claimed["next"],
+            "chunks": [chunk],
+        },
+    )
+    watches = repairs()
+    assert [message["watch"] for message in watches] == [0, 0]
+    connected("websocket", event("websocket/repair.json"))
+    assert frames(aws)[-1]["chunk"] == chunk
+    connected("websocket", event("websocket/abort.json"))
+    connected("websocket", event("websocket/repair.json"))
+    assert frames(aws)[-1]["type"] == "end"
+
+
+def test_the_fan_out_asks_for_a_repair_where_a_push_fails(
+    connected: Invoke, aws: World, jobs: list[dict[str, Any]]
+) -> None:
+    connected("websocket", event("websocket/send.json"))
+    log = boto3.client("dynamodb").scan(TableName="Log")["Items"]
+    image = {"NewImage": log[0], "SequenceNumber": "1"}
+    (asked,) = jobs
+    cancelled = {"operation": "cancel", "stream": STREAM, "run": asked["run"]}
+    connected("publish", cancelled)
+    aws.gateway.push = lambda *_: Push.FAILED  # type: ignore[method-assign]
+    end = boto3.client("dynamodb").get_item(
+        TableName="Log", Key={"stream": {"S": STREAM}, "seq": {"N": "2"}}
+    )["Item"]
+    batch = [image, {"NewImage": end, "SequenceNumber": "2"}]
+    connected("fanout", {"Records": [{"dynamodb": one} for one in batch]})
+    (repair,) = [message for message in repairs() if "watch" not in message]
+    assert (repair["stream"], repair["connection"]) == (STREAM, CONNECTION)
+
+
+def test_a_queue_that_brings_what_is_no_repair_is_told_so(connected: Invoke) -> None:
+    broken = event("websocket/repair.json")
+    broken["Records"][0]["body"] = "{"
+    with pytest.raises(Exception, match="Invalid"):
+        connected("websocket", broken)
 
 
 def test_an_unknown_frame_is_answered_with_an_error(

@@ -24,7 +24,7 @@ from tailrace.session import Session
 
 from .faults import Faults
 from .gateway import Api, Connection
-from .invariants import one_run_is_active, seqs_are_dense
+from .invariants import invariant, one_run_is_active, seqs_are_dense
 from .kernel import Killed, Process
 from .world import KEYS, RING, Container, Violation, World
 
@@ -128,6 +128,10 @@ class StockTab:
         self.requests: dict[str, Asked] = {}
         self.active: set[str] = set()
         self.killed: str | None = None
+
+    @property
+    def done(self) -> bool:
+        return len(self.requests) == STREAMS and not self.active
 
     def start(self) -> None:
         exp = self.world.kernel.now // 1000 + 7_000
@@ -308,44 +312,63 @@ class ChatWorld(World):
             for check in (seqs_are_dense, one_run_is_active):
                 check(self, *facts)
 
-    # ---- what must be true -----------------------------------------------------------
-
     def play(self) -> None:
         """Run to the end; raise what does not hold."""
         self.tab.start()
         until = self.kernel.now + REST
-        while self.kernel.now < until and self.kernel.step():
-            if self.tab.killed:
-                raise Violation("no_gap_ever_reaches_the_client", self.tab.killed)
-            if not self.tab.active and len(self.tab.requests) == STREAMS:
-                break
-        if self.tab.active or len(self.tab.requests) < STREAMS:
-            raise Violation(
-                "every_stream_completes_with_nobody_asking",
-                f"{sorted(self.tab.active)}",
-            )
-        for id, asked in self.tab.requests.items():
-            self._check(id, asked)
+        while self.kernel.now < until and self.kernel.step() and not self.tab.done:
+            self._check(no_gap_reaches_the_sdk)
+        self._check(every_request_ends_with_nobody_asking)
+        self._check(what_was_cut_short_never_looks_whole)
 
-    def _check(self, id: str, asked: Asked) -> None:
-        records = list(self.log.range(asked.stream, 1))
-        end = next(record for record in reversed(records) if record.kind == "end")
-        if asked.end == "no-active":
-            return
-        told = "end" if end.reason in ("completed", "cancelled") else "error"
-        if asked.end != told:
-            what = f"{id} is told {asked.end} of a run that ended {end.reason}"
-            raise Violation("an_answer_that_was_cut_short_never_looks_whole", what)
-        wanted = [
-            chunk
-            for record in records
-            if record.kind == "data"
-            for chunk in chunks.decode(record.chunks)
-        ]
-        if end.reason == "cancelled":
-            wanted.append({"type": "abort"})
-        if _merged(asked.chunks) != _merged(wanted):
-            raise Violation("every_stream_completes_with_nobody_asking", id)
+    def _check(self, check: Callable[[ChatWorld], None]) -> None:
+        try:
+            check(self)
+        except AssertionError as error:
+            raise Violation(check.__name__, str(error)) from None
+
+
+# ---- what must be true ---------------------------------------------------------------
+
+
+@invariant("G17")
+def no_gap_reaches_the_sdk(world: ChatWorld) -> None:
+    assert world.tab.killed is None, world.tab.killed
+
+
+@invariant("G17")
+def every_request_ends_with_nobody_asking(world: ChatWorld) -> None:
+    assert world.tab.done, f"{sorted(world.tab.active)} go on for ever"
+    for id, asked in world.tab.requests.items():
+        wanted, end = _written(world, asked)
+        if asked.end != "no-active":
+            assert end != "completed" or asked.end == "end", f"{id}: {asked.end}"
+            assert _merged(asked.chunks) == _merged(wanted), f"{id} lacks something"
+
+
+@invariant("G18")
+def what_was_cut_short_never_looks_whole(world: ChatWorld) -> None:
+    for id, asked in world.tab.requests.items():
+        _, end = _written(world, asked)
+        if asked.end == "end":
+            assert end in ("completed", "cancelled"), f"{id} ended: {end}"
+            last = asked.chunks[-1]["type"]
+            assert last == ("finish" if end == "completed" else "abort"), id
+
+
+def _written(world: ChatWorld, asked: Asked) -> tuple[list[Any], str | None]:
+    """Return what the SDK is to be given of a run, and how the run ended."""
+    records = list(world.log.range(asked.stream, 1))
+    wanted = [
+        chunk
+        for record in records
+        if record.kind == "data"
+        for chunk in chunks.decode(record.chunks)
+    ]
+    end = records[-1].reason
+    if end == "cancelled":
+        wanted.append({"type": "abort"})
+    return wanted, end
 
 
 def _merged(chunks_: list[Any]) -> tuple[list[str], str]:

@@ -16,6 +16,7 @@ none of those libraries is needed here.
 from __future__ import annotations
 
 from .answer import Answer, Chunk, ToolCall, UpstreamError
+from .merging import merged
 from .streams import from_anthropic, from_bedrock, from_openai, from_text
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "from_bedrock",
     "from_openai",
     "from_text",
+    "merged",
 ]
