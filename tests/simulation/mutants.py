@@ -295,8 +295,8 @@ MUTANTS = (
         "delivery.py",
         "exp is not checked",
         "delivery 2",
-        "                if subscription.exp * 1000 > now:",
-        "                if subscription.exp > 0:",
+        "                if one.exp * 1000 <= now:",
+        "                if one.exp <= 0:",
     ),
     _in(
         "delivery.py",
@@ -338,10 +338,13 @@ MUTANTS = (
         "delivery.py",
         "two pushes to one connection at a time",
         "delivery 2",
-        "        self._run_all([partial(self._drain, one, deadline) for one in "
-        "queues.values()])",
-        "        self._run_all([partial(self._drain, [part], deadline) for one in "
-        "queues.values() for part in one])",
+        "self._serve, queues.get(one, []), errands.get(one, []), deadline\n"
+        "                )\n"
+        "                for one in {**queues, **errands}\n",
+        "self._serve, [part], errands.get(one, []), deadline\n"
+        "                )\n"
+        "                for one in {**queues, **errands}\n"
+        "                for part in queues.get(one, [])\n",
     ),
     _in(
         "fanout.py",
