@@ -55,6 +55,14 @@ def test_a_grant_that_would_not_be_understood_is_refused() -> None:
         mint_token("u", read=["user:1*"], keys=RING)
 
 
+@pytest.mark.parametrize(
+    "wrong", [0, -1, "900", True, float("nan"), float("inf"), 10**12]
+)
+def test_a_life_that_is_no_seconds_is_refused(wrong: Any) -> None:
+    with pytest.raises(Invalid, match="expires_in: must be seconds"):
+        mint_token("u", read=["chat:42"], expires_in=wrong, keys=RING)
+
+
 def test_the_ring_may_be_in_the_environment() -> None:
     token = mint_token("u", environ={"TAILRACE_KEY_RING": json.dumps(RING)})
     assert tokens.verify(token, RING, int(time.time())).sub == "u"

@@ -152,6 +152,9 @@ def test_grants_by_name_and_by_prefix(
         {"sub": "half \ud83d"},
         {"key": "k9"},
         {"key": "current"},
+        {"read": "chat:*"},
+        {"cancel": "chat:42"},
+        {"send": b"*"},
     ],
 )
 def test_a_token_that_would_not_be_understood_is_not_minted(wrong: Any) -> None:
@@ -162,3 +165,19 @@ def test_a_token_that_would_not_be_understood_is_not_minted(wrong: Any) -> None:
 def test_a_short_secret_signs_nothing() -> None:
     with pytest.raises(Invalid, match="shorter than 32 bytes"):
         tokens.mint({"current": "k", "k": "short"}, sub="u", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("ring", "said"),
+    [
+        ({}, "no `current`"),
+        ({"k1": SECRET}, "no `current`"),
+        ({"current": "k1"}, "no key 'k1'"),
+        ({"current": "k1", "k1": 7}, "'k1' is no text"),
+        ([SECRET], "must be a key ring"),
+        (SECRET, "must be a key ring"),
+    ],
+)
+def test_what_is_no_key_ring_is_said_to_be_none(ring: Any, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        tokens.mint(ring, sub="u", now=NOW)

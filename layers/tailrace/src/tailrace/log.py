@@ -429,7 +429,9 @@ def check_message(message: Any) -> None:
     if message is not None and (
         not isinstance(message, str) or len(message) > MAX_MESSAGE_CHARS
     ):
-        raise Invalid(f"message: must be text of at most {MAX_MESSAGE_CHARS}")
+        raise Invalid(
+            f"message: must be text of at most {MAX_MESSAGE_CHARS} characters"
+        )
 
 
 def _check_seq(seq: int, behind: Record) -> None:

@@ -13,6 +13,8 @@ from .deployment import find, find_keys
 from .errors import Invalid
 from .tokens import KeyRing
 
+MAX_LIFE_SECONDS = 366 * 86_400
+
 
 def mint_token(
     sub: str,
@@ -30,13 +32,18 @@ def mint_token(
 
     `read`, `cancel` and `send` list stream names, or prefixes followed by `*` where the
     prefix is empty or ends in `:` or `/`. A client refreshes its token by itself, so
-    that it may be short-lived.
+    that it may be short-lived; a year is the most. `Invalid` for what would not be
+    understood.
 
     `keys` is the key ring, `key` the name of the key to sign with if not the ring's
     `current`. Where no ring is given, it is the JSON text in TAILRACE_KEY_RING, or is
     read from Secrets Manager (`stack`, TAILRACE_SECRET, TAILRACE_STACK) and again at
     most once a minute: all else happens offline.
     """
+    if type(expires_in) not in (int, float) or not 0 < expires_in <= MAX_LIFE_SECONDS:
+        raise Invalid(
+            f"expires_in: must be seconds, more than 0, at most {MAX_LIFE_SECONDS}"
+        )
     environ = os.environ if environ is None else environ
     return tokens.mint(
         _ring(stack, environ) if keys is None else keys,

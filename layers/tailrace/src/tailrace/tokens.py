@@ -46,12 +46,7 @@ def mint(
 ) -> str:
     """Return a token. `now` and `expires_in` are seconds; `key` is the ring's current
     key unless given. `Invalid` for a grant that would not be understood."""
-    kid = key or ring.get("current", "")
-    secret = ring.get(kid)
-    if kid == "current" or not secret:
-        raise Invalid(f"key: the ring has no key {kid!r}")
-    if len(secret.encode()) < _MIN_SECRET_BYTES:
-        raise Invalid(f"key: {kid!r} is shorter than {_MIN_SECRET_BYTES} bytes")
+    kid, secret = _signing(ring, key)
     claims: dict[str, Any] = {
         "aud": AUDIENCE,
         "sub": check_sub(sub),
@@ -59,7 +54,9 @@ def mint(
         "exp": now + expires_in,
     }
     for name, grants in (("read", read), ("cancel", cancel), ("send", send)):
-        listed = _check_grants(name, list(grants))
+        # A text is iterable, too: "chat:*" would be seven grants, the last of them "*".
+        listed = grants if isinstance(grants, str | bytes) else list(grants)
+        listed = _check_grants(name, listed)
         if listed:
             claims[name] = listed
     _check_count(claims)
@@ -121,9 +118,28 @@ def granted(grants: Iterable[str], stream: str) -> bool:
     )
 
 
+def _signing(ring: KeyRing, key: str | None) -> tuple[str, str]:
+    """Return the name of the key to sign with, and its secret."""
+    if not isinstance(ring, Mapping):
+        raise Invalid('keys: must be a key ring, {"current": "k1", "k1": "<secret>"}')
+    if key is None and "current" not in ring:
+        raise Invalid(
+            "keys: the ring has no `current`, which names the key to sign with"
+        )
+    kid = ring["current"] if key is None else key
+    secret = ring.get(kid)
+    if kid == "current" or not secret:
+        raise Invalid(f"key: the ring has no key {kid!r}")
+    if not isinstance(secret, str):
+        raise Invalid(f"key: {kid!r} is no text")
+    if len(secret.encode()) < _MIN_SECRET_BYTES:
+        raise Invalid(f"key: {kid!r} is shorter than {_MIN_SECRET_BYTES} bytes")
+    return kid, secret
+
+
 def _check_grants(name: str, grants: Any) -> list[str]:
     if not isinstance(grants, list):
-        raise Invalid(f"{name}: must be an array of grants")
+        raise Invalid(f'{name}: must be an array of grants, such as ["chat:42"]')
     for grant in grants:
         prefix = grant[:-1] if isinstance(grant, str) and grant[-1:] == "*" else grant
         if prefix != grant:
@@ -132,7 +148,10 @@ def _check_grants(name: str, grants: Any) -> list[str]:
                 raise Invalid(f"{name}: `*` must stand alone or follow `:` or `/`")
             if not prefix:
                 continue
-        check_stream(prefix)
+        try:
+            check_stream(prefix)
+        except Invalid as refused:
+            raise Invalid(f"{name}: {refused.message}") from None
     return [str(grant) for grant in grants]
 
 
