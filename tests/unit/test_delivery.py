@@ -56,6 +56,11 @@ class Stage(World):
         return [json.loads(frame) for frame in self.gateway.sent[id]]
 
 
+def one_by_one(tasks: Sequence[Callable[[], None]]) -> None:
+    for task in tasks:
+        task()
+
+
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
@@ -230,3 +235,16 @@ def test_who_cannot_be_looked_up_is_said_and_holds_up_nobody(stage: Stage) -> No
     stage.state.subscribers = throttled  # type: ignore[method-assign]
     assert stage.deliver("chat:43", STREAM) == {"chat:43"}
     assert len(stage.got("c1")) == 1
+
+
+def test_a_net_shows_where_runs_begin_and_end_and_no_more(stage: Stage) -> None:
+    stage.subscribe("c1")
+    stage.write()
+    stage.log.end(STREAM, R1, "w", 5, "completed")
+    net = Delivery(stage.state, stage.gateway, stage.clock, one_by_one, net=True)
+    net.deliver({STREAM: stage.records()}, stage.clock() + 10_000)
+    opened, ended = stage.got("c1")
+    assert ("open" in opened, "chunks" in opened, opened["next"]) == (True, False, 2)
+    assert (ended["seq"], ended["end"]) == (5, {"reason": "completed"})
+    net.deliver({STREAM: stage.records()[1:3]}, stage.clock() + 10_000)
+    assert len(stage.got("c1")) == 2

@@ -83,7 +83,7 @@ def one_of(value: Any) -> Any:
     if not isinstance(value, dict) or "Fn::If" not in value:
         return value
     condition, there, otherwise = value["Fn::If"]
-    assert condition in ("IsDirect", "HasJobFunction", "PushesChats")
+    assert condition in ("IsDirect", "HasJobFunction")
     assert otherwise == {"Ref": "AWS::NoValue"}, "no parameter, no right"
     return there
 
@@ -236,7 +236,7 @@ def test_the_change_feed_carries_records_and_no_removals() -> None:
     mapping = translated()["FanoutFunctionChangeFeed"]
     (rule,) = mapping["Properties"]["FilterCriteria"]["Filters"]
     condition, direct, feed = rule["Pattern"]["Fn::If"]
-    assert condition == "IsDirect"
+    assert condition == "FeedIsNet"
     # A removal has no new image; every record has a kind.
     assert json.loads(feed) == {
         "dynamodb": {"NewImage": {"kind": {"S": [{"exists": True}]}}}

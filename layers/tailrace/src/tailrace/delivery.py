@@ -46,6 +46,8 @@ class Delivery:
     """Delivers batches of records. Nothing is kept between two batches.
 
     `courier` is called where there is a request; without it, requests are passed over.
+    `net`: somebody else pushes to subscriptions, and this is only the net behind: they
+    are told where runs begin and end.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Delivery:
         run_all: RunAll,
         *,
         courier: Callable[[], Courier] | None = None,
+        net: bool = False,
         count: Count = lambda name, value: None,
     ) -> None:
         self._state = state
@@ -63,6 +66,7 @@ class Delivery:
         self._clock = clock
         self._run_all = run_all
         self._courier = courier
+        self._net = net
         self._count = count
 
     def deliver(
@@ -79,13 +83,16 @@ class Delivery:
         now = self._clock()
         for stream, records in streams.items():
             frames: list[str] = []
+            shown = records
+            if self._net:
+                shown = [one for one in records if one.kind in ("open", "end")]
             for one in subscribers.get(stream, ()):
                 if one.exp * 1000 <= now:
                     continue
                 if isinstance(one, Request):
                     errands[one.connection].append((one, records))
                     continue
-                frames = frames or [piece.frame() for piece in merge(records)]
+                frames = frames or [piece.frame() for piece in merge(shown)]
                 queues[one.connection].append((one, frames))
         # Side by side across connections, one after the other within each: two
         # posts under way to one connection have no order.

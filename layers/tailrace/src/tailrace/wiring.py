@@ -124,6 +124,7 @@ def fanout(telemetry: Telemetry) -> Fanout:
         local_clock,
         side_by_side(ThreadPoolExecutor(PUSHERS)),
         courier=courier,
+        net=settings.delivery == "Direct",
         count=telemetry.count,
     )
     return Fanout(delivery, local_clock, count=telemetry.count)
