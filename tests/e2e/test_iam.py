@@ -359,7 +359,7 @@ def test_no_role_has_an_action_that_nothing_needs() -> None:
         for statement in template["Resources"][f"{name.capitalize()}Role"][
             "Properties"
         ]["Policies"][0]["PolicyDocument"]["Statement"]
-        # The stack here has neither chats nor Direct delivery.
+        # The stack here has neither chats nor Direct delivery (test_direct.py).
         if "Fn::If" not in statement
         for action in listed(statement["Action"])
         if action not in BY_LAMBDA
