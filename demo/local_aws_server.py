@@ -1,12 +1,14 @@
 """The process of the local AWS: ministack, and what API Gateway adds to it.
 
 Runs in the environment of the functions (see local_aws.py), where nothing of this
-repository can be imported. Three things are added to the emulator:
+repository can be imported. Four things are added to the emulator:
 
 - a socket's subprotocol is the one that `$connect` answered with;
 - a frame of more than 32 KB closes the socket with 1009 before any function sees it;
 - what a function writes is kept in `functions/<name>.log`, also for WebSocket events,
-  whose output the emulator drops.
+  whose output the emulator drops;
+- a condition of the template may split a parameter: what it selects of that is taken
+  for empty, so that a function is to be named by its name, not its ARN.
 """
 
 import os
@@ -21,6 +23,7 @@ from typing import Any
 from ministack import app as emulator
 from ministack.core.lambda_runtime import Worker
 from ministack.services import apigateway
+from ministack.services.cloudformation import engine
 
 FRAME_BYTES = 32 * 1024
 
@@ -44,6 +47,15 @@ def answer_with_the_subprotocol_of_connect() -> None:
         return response
 
     apigateway._invoke_ws_lambda = remember
+
+
+def let_a_condition_split() -> None:
+    select = engine._select
+
+    def select_or_nothing(index: int, items: Any) -> Any:
+        return "" if isinstance(items, dict) else select(index, items)
+
+    engine._select = select_or_nothing
 
 
 def limit_sockets() -> None:
@@ -98,5 +110,6 @@ if __name__ == "__main__":
     follow_the_parent()
     answer_with_the_subprotocol_of_connect()
     limit_sockets()
+    let_a_condition_split()
     keep_what_functions_write(Path("functions"))
     emulator.main()
