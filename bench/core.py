@@ -131,7 +131,7 @@ def measure() -> dict[str, float]:
 def main() -> None:
     found = {name: round(value, 3) for name, value in measure().items()}
     for name, value in found.items():
-        print(f"{name:40} {value:>8.2f} µs")
+        print(f"{name:40} {value:>8.3f} µs")
     print(json.dumps(found))
 
 

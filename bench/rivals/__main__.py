@@ -2,7 +2,6 @@
 
     make rivals                                  what the rivals need, once
     python -m bench.rivals                       the core, on sockets of its own
-    python -m bench.rivals --deployed            the stack, on a local AWS
     python -m bench.rivals --peers tailrace,redis-ws --only live,cut --rounds 3
 
 Every peer runs all the time; each scenario is given to one after the other. Prints
@@ -15,6 +14,7 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
@@ -66,13 +65,6 @@ def scenarios() -> dict[str, Scenario]:
     return found
 
 
-def fits(peer: Peer, name: str, scenario: Scenario) -> bool:
-    """Whether a peer can stand it at all."""
-    given: dict[str, Any] = getattr(scenario, "keywords", {})
-    offered = given.get("streams", 1) * given.get("rate", 0)
-    return bool(offered <= peer.most_a_second)
-
-
 async def measure(given: argparse.Namespace) -> dict[str, dict[str, list[do.Row]]]:
     results: dict[str, dict[str, list[do.Row]]] = {name: {} for name in given.peers}
     wanted = {
@@ -80,23 +72,26 @@ async def measure(given: argparse.Namespace) -> dict[str, dict[str, list[do.Row]
         for name, scenario in scenarios().items()
         if not given.only or any(name.startswith(one) for one in given.only)
     }
+    running = asyncio.current_task()
+    assert running is not None
+    # Who is told to stop stops what it has started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with AsyncExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         peers = []
         for name in given.peers:
             directory = scratch / name
             directory.mkdir()
-            peer = given.choice[name](directory)
+            peer = PEERS[name](directory)
             stack.push_async_callback(peer.stop)
             await peer.start()
-            await do.live(peer, 2, 1, 300 if peer.most > 5_000 else 20, 100)  # warm
+            await do.live(peer, 2, 1, 300, 100)  # warm
             peers.append(peer)
         for _ in range(given.rounds):
             for name, scenario in wanted.items():
                 for peer in peers:
-                    if fits(peer, name, scenario):
-                        row = await attempt(peer, name, scenario)
-                        results[peer.name].setdefault(name, []).append(row)
+                    row = await attempt(peer, name, scenario)
+                    results[peer.name].setdefault(name, []).append(row)
     return results
 
 
@@ -126,14 +121,12 @@ async def attempt(peer: Peer, name: str, scenario: Scenario) -> do.Row:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.rivals")
-    parser.add_argument("--deployed", action="store_true")
     parser.add_argument("--peers", type=lambda text: text.split(","))
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="into bench/results")
     given = parser.parse_args(argv)
-    given.choice = PEERS
-    given.peers = given.peers or list(given.choice)
+    given.peers = given.peers or list(PEERS)
     return given
 
 
@@ -143,9 +136,8 @@ def main() -> int:
         results = runner.run(measure(given))
     print(report.markdown(results))
     if given.keep:
-        name = "deployed" if given.deployed else "rivals"
         command = " ".join(["python -m bench.rivals", *sys.argv[1:]])
-        kept.save(name, command, {"peers": results})
+        kept.save("rivals", command, {"peers": results})
     rows = [row for found in results.values() for all in found.values() for row in all]
     foreign = max((row.get("foreign", 0.0) for row in rows), default=0.0)
     print(f"\nAt most {foreign:.0%} of the machine was used by others meanwhile.")

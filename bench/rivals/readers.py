@@ -60,7 +60,8 @@ class Reader(asyncio.Protocol):
         if self.count < count:
             reached = asyncio.get_running_loop().create_future()
             self._target = count, reached
-            await asyncio.wait([reached, self.done], timeout=seconds)
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait([reached, self.done], timeout=seconds, return_when=first)
 
     @property
     def alive(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from bench.rivals.children import Meter
+from bench.rivals.children import Meter, until_quiet
 from bench.rivals.peers import Peer
 from bench.rivals.readers import Reader, Seen
 from bench.rivals.work import now_us
@@ -106,19 +106,18 @@ async def live(
 
 async def burst(peer: Peer, n: int) -> Row:
     """Write as fast as the producer can, for one reader."""
-    return await live(peer, 1, 1, 0, min(n, peer.most), patience=40)
+    return await live(peer, 1, 1, 0, n, patience=40)
 
 
 async def replay(peer: Peer, n: int, rate: float, times: int) -> Row:
     """Let a reader that was never there have all that was written, at some pace."""
-    n = min(n, peer.most)
     rows = []
     for _ in range(times):
         (sid,) = new_streams(1)
         await peer.prepare([sid])
         writing = None if peer.keeps else await peer.open(sid, n)
         await peer.produce([sid], n, rate, now_us(), hold=True)
-        await asyncio.sleep(0.1)
+        await until_quiet(peer.pids)
         async with Meter(peer.pids) as meter:
             asked = now_us()
             reader = await peer.late(sid, n)
@@ -150,7 +149,6 @@ async def replay(peer: Peer, n: int, rate: float, times: int) -> Row:
 
 async def after_end(peer: Peer, n: int, *, killed: bool) -> Row:
     """Ask for all of a stream that has ended; `killed`: and whose server was killed."""
-    n = min(n, peer.most)
     (sid,) = new_streams(1)
     await peer.prepare([sid])
     reader = await peer.open(sid, n)
@@ -184,7 +182,6 @@ async def cut(
     """Cut each stream's reader at about `at` chunks, and let it come back: after `away`
     seconds, after `noise` chunks through another stream, or when its stream `ended`."""
     sids, other = new_streams(streams), new_streams(1)
-    noise = min(noise, peer.most)
     await peer.prepare(sids + (other if noise else []))
     before = {sid: await peer.open(sid, n) for sid in sids}
     noisy = await peer.open(other[0], noise) if noise else None
@@ -199,6 +196,7 @@ async def cut(
         await reader.until_count(at + 7 * place, 30)
         reader.cut()
         had = reader.chunks()
+        assert len(had) < n, "it was cut too late"
         if ended:
             await producing
             await peer.release([sid])
