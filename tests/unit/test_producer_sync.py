@@ -150,6 +150,21 @@ def test_a_job_that_ended_the_run_itself_has_ended_it(
     assert end(world).message == "The model refused."
 
 
+@pytest.mark.parametrize(
+    "wrong", [("done",), ("cancelled",), (None,), ("error", "x" * 501), ("error", 7)]
+)
+def test_an_end_with_wrong_arguments_does_not_leave_the_run_without_one(
+    produce: Callable[..., Producer], world: World, wrong: tuple[Any, ...]
+) -> None:
+    with produce() as stream:
+        stream.write("a")
+        with pytest.raises(Invalid):
+            stream.end(*wrong)
+        stream.write("b")
+    assert answer(world) == ["a", "b"]
+    assert world.records()[-1].reason == "completed"
+
+
 def test_what_befell_the_run_goes_on_and_nothing_is_put(
     produce: Callable[..., Producer], world: World
 ) -> None:

@@ -25,6 +25,7 @@ from typing import Literal, NamedTuple
 from .. import chunks as chunk_texts
 from ..chunks import MAX_CHUNKS_BYTES
 from ..errors import Busy, Invalid, StreamEnded, TooLarge, Unavailable
+from ..log import check_message
 from ..transports import Answer, Reason
 from .calls import Append, Call, End, Renew
 from .opening import Opening
@@ -210,7 +211,12 @@ class Core:
         return self._hurry_to
 
     def end(self, reason: Reason, message: str | None = None) -> None:
-        """Put what was written, then the `end`."""
+        """Put what was written, then the `end`. What is wrong is refused here, so that
+        the run goes on: refused by the log, it would be left without an end."""
+        self.check()
+        if reason not in ("completed", "error"):
+            raise Invalid('reason: must be "completed" or "error"')
+        check_message(message)
         self._close(_End(reason, message))
 
     def hand_over(self, lease: int | None = None) -> None:
