@@ -385,6 +385,9 @@ def test_the_stack_is_called_tailrace_unless_something_is_configured(
         monkeypatch.delenv(name, raising=False)
     assert app.Context(None, in_process=False).stack == "tailrace"
     assert app.Context("mine", in_process=False).stack == "mine"
+    monkeypatch.setenv("TAILRACE_TOKEN", "t")
+    monkeypatch.setenv("TAILRACE_TRANSPORT", "in-process")
+    assert app.Context(None, in_process=False).stack == "tailrace"
     monkeypatch.setenv("TAILRACE_PUBLISH_FUNCTION", "f")
     assert app.Context(None, in_process=False).stack is None
 

@@ -19,12 +19,23 @@ from . import failures
 
 DEFAULT_STACK = "tailrace"
 
+# Others (a token, a transport) say nothing of where the stack is.
+_LEADS_TO_A_STACK = (
+    "TAILRACE_STACK",
+    "TAILRACE_PUBLISH_FUNCTION",
+    "TAILRACE_LOG_TABLE",
+    "TAILRACE_STATE_TABLE",
+    "TAILRACE_SECRET",
+    "TAILRACE_SOCKET_URL",
+    "TAILRACE_KEY_RING",
+)
+
 
 class Context:
     """The stack that a command works on, looked up when it is needed."""
 
     def __init__(self, stack: str | None, *, in_process: bool) -> None:
-        configured = any(name.startswith("TAILRACE_") for name in os.environ)
+        configured = any(os.environ.get(name) for name in _LEADS_TO_A_STACK)
         self.stack = stack or (None if configured else DEFAULT_STACK)
         self._kind = "in-process" if in_process else None
 
