@@ -7,13 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from demo.stack import LocalStack, local_stack
+from tests.support.answers import JOB, deploy_job
 from tests.support.deployed import Deployed
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     """The real template on a local AWS; streams keep tests apart."""
-    with local_stack(enforce_iam=True) as deployed:
+    parameters = {"JobFunction": JOB}
+    with local_stack(enforce_iam=True, parameters=parameters) as deployed:
+        deploy_job(deployed)
         yield deployed
 
 

@@ -27,6 +27,8 @@ STATEFUL = {
 CALLER = "WebsocketRole"
 """Who may invoke the job function."""
 
+TWICE = {"Fn::Sub": "${JobFunction}function:${JobFunction}"}
+
 Resource = dict[str, Any]
 
 
@@ -126,16 +128,21 @@ def test_only_the_websocket_function_may_invoke_the_job_function_and_no_other() 
     ]
     assert resources == [
         {
-            "Fn::If": [
-                "NamesJobByArn",
-                {"Ref": "JobFunction"},
-                {
-                    "Fn::Sub": "arn:${AWS::Partition}:lambda:${AWS::Region}:"
-                    "${AWS::AccountId}:function:${JobFunction}"
-                },
+            "Fn::Sub": [
+                "arn:${AWS::Partition}:lambda:${AWS::Region}:"
+                "${AWS::AccountId}:function:${Name}",
+                {"Name": {"Fn::Select": [1, {"Fn::Split": ["function:", TWICE]}]}},
             ]
         }
     ]
+
+
+@pytest.mark.parametrize("name", ["answers", "answers:live", "my-function"])
+def test_a_job_function_is_the_same_by_name_and_by_arn(name: str) -> None:
+    arn = f"arn:aws:lambda:eu-west-1:123456789012:function:{name}"
+    for given in (name, arn):
+        twice = TWICE["Fn::Sub"].replace("${JobFunction}", given)
+        assert twice.split("function:")[1] == name
 
 
 @pytest.mark.parametrize(

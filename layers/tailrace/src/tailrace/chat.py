@@ -43,8 +43,8 @@ MAX_REQUESTS = 50
 START_SECONDS = 60
 # How long one answer may take.
 CARRY_MS = 10_000
-# API Gateway closes a connection that is idle for 10 minutes. The next look comes in
-# half of that at the latest, and a look at a connection so long silent pushes a frame.
+# API Gateway closes a connection that is idle for 10 minutes. A look comes every four
+# at the latest, and pushes a frame where none was for so long: after eight at most.
 WATCH_SECONDS = (5, 240)
 SILENT_MS = 240_000
 # A run that has ended is only left because its client could not be reached.
