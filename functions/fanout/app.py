@@ -7,6 +7,7 @@ from typing import Any
 
 from tailrace import wiring
 from tailrace.adapters.calls import local_clock
+from tailrace.config import starts_in_lambda
 from tailrace.fanout import Fanout, decode
 from tailrace.telemetry import Telemetry
 
@@ -19,6 +20,11 @@ telemetry = Telemetry()
 @cache
 def fanout() -> Fanout:
     return wiring.fanout(telemetry)
+
+
+if starts_in_lambda():
+    # The start has more CPU than an event, and SnapStart keeps what it built.
+    fanout()
 
 
 @telemetry.wrap

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tailrace import wiring
+from tailrace.config import starts_in_lambda
 from tailrace.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ telemetry = Telemetry()
 @cache
 def publish() -> Publish:
     return wiring.publish(telemetry)
+
+
+if starts_in_lambda():
+    # The start has more CPU than an event, and SnapStart keeps what it built.
+    publish()
 
 
 @telemetry.wrap

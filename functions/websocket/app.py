@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tailrace import wiring
+from tailrace.config import starts_in_lambda
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
 from tailrace.telemetry import Telemetry
 
@@ -25,6 +26,11 @@ telemetry = Telemetry()
 @cache
 def session() -> Session:
     return wiring.session(telemetry)
+
+
+if starts_in_lambda():
+    # The start has more CPU than an event, and SnapStart keeps what it built.
+    session()
 
 
 @telemetry.wrap

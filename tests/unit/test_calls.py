@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -94,3 +95,16 @@ def test_an_answer_that_is_hours_old_is_no_answer(time: Time) -> None:
 
     with pytest.raises(Unavailable, match="stood still"):
         calls.attempt(call)
+
+
+def test_processes_that_go_on_from_one_snapshot_try_again_at_different_times(
+    time: Time,
+) -> None:
+    waits = set()
+    state = random.getstate()
+    for _ in range(20):
+        random.setstate(state)
+        begun = time.now
+        calls.attempt(failing(PASSING[0], 1)[0])
+        waits.add(time.now - begun)
+    assert len(waits) == 20

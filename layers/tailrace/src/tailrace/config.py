@@ -71,6 +71,11 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
+def starts_in_lambda(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether Lambda is starting this process."""
+    return "AWS_LAMBDA_INITIALIZATION_TYPE" in environ
+
+
 def _number(
     environ: Mapping[str, str], name: str, default: int, least: int, most: int
 ) -> int:

@@ -1,7 +1,9 @@
 """Puts the parts together for each function, from its environment.
 
-Nothing is built at import; each function calls its own builder once, when its first
-event comes. A builder imports what only its function needs: start-up pays for imports.
+Nothing is built at import; each function calls its own builder once, when Lambda starts
+it. A builder imports what only its function needs: start-up pays for imports. It makes
+no connection, takes no random number and reads no clock: with SnapStart, one start is
+the start of many.
 """
 
 from __future__ import annotations
@@ -11,9 +13,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-import boto3
-
 from .adapters.apigateway import ApiGateway
+from .adapters.aws import Session as AwsSession
 from .adapters.calls import config, local_clock
 from .adapters.dynamodb import DynamoDBLog, DynamoDBState
 from .config import Settings, from_environment
@@ -211,5 +212,5 @@ def _made(service: Any) -> Any:
 
 
 @cache
-def _session() -> boto3.Session:
-    return boto3.Session()
+def _session() -> AwsSession:
+    return AwsSession()

@@ -23,6 +23,10 @@ from ..errors import Unavailable
 
 T = TypeVar("T")
 
+# Not `random` itself: its state is copied with a snapshot of the process, and who was
+# refused together would try again together.
+_chance = random.SystemRandom()
+
 TRIES = 4
 # A process that was stopped in mid-call must not go on with it where it left off: by
 # then the record may lie behind its retention (rule 7).
@@ -89,7 +93,7 @@ def attempt(call: Callable[[], T]) -> T:
                 raise
             unavailable = Unavailable(f"AWS: {_name(error)}")
             if tried < TRIES:
-                time.sleep(random.uniform(0, 0.025 * 2**tried))
+                time.sleep(_chance.uniform(0, 0.025 * 2**tried))
             # After the sleep, which is where a process may stand still for hours.
             if tried == TRIES or time.monotonic() - begun > GIVE_UP_SECONDS:
                 raise unavailable from error
