@@ -137,6 +137,7 @@ rivals: setup $(RIVALS)
 bench: rivals ## Measure everything; beside rivals, where there are any
 	$(NO_ACCOUNT) $(BIN)/python -m bench.core
 	$(NO_ACCOUNT) $(BIN)/python -m bench.rivals
+	$(NO_ACCOUNT) $(BIN)/python -m bench.rivals --deployed
 	$(NO_ACCOUNT) $(BIN)/python -m bench.posts
 	$(NO_ACCOUNT) $(BIN)/python -m bench.startup
 	$(NO_ACCOUNT) $(BIN)/python -m bench.producer

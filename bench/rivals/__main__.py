@@ -2,6 +2,7 @@
 
     make rivals                                  what the rivals need, once
     python -m bench.rivals                       the core, on sockets of its own
+    python -m bench.rivals --deployed            the stack, on a local AWS
     python -m bench.rivals --peers tailrace,redis-ws --only live,cut --rounds 3
 
 Every peer runs all the time; each scenario is given to one after the other. Prints
@@ -22,6 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -29,6 +31,7 @@ from bench import kept
 from bench.rivals import report
 from bench.rivals import scenarios as do
 from bench.rivals.children import until_quiet
+from bench.rivals.deployed import DEPLOYED
 from bench.rivals.peers import PEERS, Peer
 
 Scenario = Callable[[Peer], Awaitable[do.Row]]
@@ -65,11 +68,38 @@ def scenarios() -> dict[str, Scenario]:
     return found
 
 
+def deployed_scenarios() -> dict[str, Scenario]:
+    """Name those for which a local AWS is fast enough, or should be."""
+    found: dict[str, Scenario] = {}
+    for streams in (1, 20, 100):
+        found[f"live {streams} × 1 at 50/s"] = partial(
+            do.live, streams=streams, readers=1, rate=50, n=200
+        )
+    found["max"] = partial(do.burst, n=20_000)
+    for n, times in ((1_000, 3), (10_000, 1)):
+        found[f"replay {n:,} written at full speed"] = partial(
+            do.replay, n=n, rate=0, times=times
+        )
+    found["cut"] = partial(do.cut, streams=8, rate=20, n=100, at=30)
+    found["cut, back after the end"] = partial(
+        do.cut, streams=4, rate=40, n=100, at=30, ended=True
+    )
+    found["all asked for after the end"] = partial(do.after_end, n=1_000, killed=False)
+    return found
+
+
+def fits(peer: Peer, name: str, scenario: Scenario) -> bool:
+    """Whether a peer can stand it at all."""
+    given: dict[str, Any] = getattr(scenario, "keywords", {})
+    offered = given.get("streams", 1) * given.get("rate", 0)
+    return bool(offered <= peer.most_a_second)
+
+
 async def measure(given: argparse.Namespace) -> dict[str, dict[str, list[do.Row]]]:
     results: dict[str, dict[str, list[do.Row]]] = {name: {} for name in given.peers}
     wanted = {
         name: scenario
-        for name, scenario in scenarios().items()
+        for name, scenario in given.scenarios.items()
         if not given.only or any(name.startswith(one) for one in given.only)
     }
     running = asyncio.current_task()
@@ -82,16 +112,17 @@ async def measure(given: argparse.Namespace) -> dict[str, dict[str, list[do.Row]
         for name in given.peers:
             directory = scratch / name
             directory.mkdir()
-            peer = PEERS[name](directory)
+            peer = given.choice[name](directory)
             stack.push_async_callback(peer.stop)
             await peer.start()
-            await do.live(peer, 2, 1, 300, 100)  # warm
+            await do.live(peer, 2, 1, min(300, peer.most_a_second // 50), 100)  # warm
             peers.append(peer)
         for _ in range(given.rounds):
             for name, scenario in wanted.items():
                 for peer in peers:
-                    row = await attempt(peer, name, scenario)
-                    results[peer.name].setdefault(name, []).append(row)
+                    if fits(peer, name, scenario):
+                        row = await attempt(peer, name, scenario)
+                        results[peer.name].setdefault(name, []).append(row)
     return results
 
 
@@ -121,12 +152,15 @@ async def attempt(peer: Peer, name: str, scenario: Scenario) -> do.Row:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.rivals")
+    parser.add_argument("--deployed", action="store_true")
     parser.add_argument("--peers", type=lambda text: text.split(","))
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="into bench/results")
     given = parser.parse_args(argv)
-    given.peers = given.peers or list(PEERS)
+    given.choice = DEPLOYED if given.deployed else PEERS
+    given.scenarios = deployed_scenarios() if given.deployed else scenarios()
+    given.peers = given.peers or list(given.choice)
     return given
 
 
@@ -136,8 +170,9 @@ def main() -> int:
         results = runner.run(measure(given))
     print(report.markdown(results))
     if given.keep:
+        name = "deployed" if given.deployed else "rivals"
         command = " ".join(["python -m bench.rivals", *sys.argv[1:]])
-        kept.save("rivals", command, {"peers": results})
+        kept.save(name, command, {"peers": results})
     rows = [row for found in results.values() for all in found.values() for row in all]
     foreign = max((row.get("foreign", 0.0) for row in rows), default=0.0)
     print(f"\nAt most {foreign:.0%} of the machine was used by others meanwhile.")

@@ -32,6 +32,10 @@ class Peer:
     name: ClassVar[str]
     label: ClassVar[str]
     keeps: ClassVar[bool] = True
+    # What it stands in a burst, or in all: more would measure its backlog.
+    most: ClassVar[int] = 1_000_000
+    most_in_a_burst: ClassVar[int] = 1_000_000
+    most_a_second: ClassVar[int] = 1_000_000
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch

@@ -106,11 +106,12 @@ async def live(
 
 async def burst(peer: Peer, n: int) -> Row:
     """Write as fast as the producer can, for one reader."""
-    return await live(peer, 1, 1, 0, n, patience=40)
+    return await live(peer, 1, 1, 0, min(n, peer.most_in_a_burst), patience=40)
 
 
 async def replay(peer: Peer, n: int, rate: float, times: int) -> Row:
     """Let a reader that was never there have all that was written, at some pace."""
+    n = min(n, peer.most)
     rows = []
     for _ in range(times):
         (sid,) = new_streams(1)
@@ -149,6 +150,7 @@ async def replay(peer: Peer, n: int, rate: float, times: int) -> Row:
 
 async def after_end(peer: Peer, n: int, *, killed: bool) -> Row:
     """Ask for all of a stream that has ended; `killed`: and whose server was killed."""
+    n = min(n, peer.most)
     (sid,) = new_streams(1)
     await peer.prepare([sid])
     reader = await peer.open(sid, n)
@@ -182,6 +184,7 @@ async def cut(
     """Cut each stream's reader at about `at` chunks, and let it come back: after `away`
     seconds, after `noise` chunks through another stream, or when its stream `ended`."""
     sids, other = new_streams(streams), new_streams(1)
+    noise = min(noise, peer.most_in_a_burst)
     await peer.prepare(sids + (other if noise else []))
     before = {sid: await peer.open(sid, n) for sid in sids}
     noisy = await peer.open(other[0], noise) if noise else None

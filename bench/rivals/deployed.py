@@ -1,0 +1,73 @@
+"""The deployed stack on a local AWS, and the same architecture written the obvious way
+beside it. Both are as fast as that emulator is: what counts is the ratio."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from bench.rivals.peers import DurableFile, Peer, last
+from bench.rivals.readers import CHUNK, Reader, SliceReader, SocketReader
+
+
+class OnLocalAws(Peer):
+    module: ClassVar[str]
+
+    async def start(self) -> None:
+        self.server = await self.start_python(self.module)
+        url = urlsplit(self.server.ready["url"])
+        assert url.port is not None
+        self.port, self.path = url.port, url.path
+        environment = self.server.ready["environment"]
+        self.producer = await self.start_python(
+            f"{self.module}_producer", **environment
+        )
+
+
+class Deployed(OnLocalAws):
+    name = "tailrace deployed"
+    label = "template.yaml on the local AWS; producers put into the table"
+    module = "deployed"
+    most = 20_000
+
+    async def open(self, sid: str, n: int, place: int = 0) -> Reader:
+        return await self._read(sid, n, None)
+
+    async def resume(self, before: Reader, sid: str, n: int) -> Reader:
+        assert isinstance(before, SliceReader)
+        return await self._read(sid, n, before.cursor)
+
+    async def _read(self, sid: str, n: int, cursor: tuple[str, int] | None) -> Reader:
+        path = f"{self.path}?token={self.server.ready['token']}"
+        return await SliceReader(self.port, path, sid, cursor, last(n)).open()
+
+
+class Naive(OnLocalAws):
+    name = "aws-naive"
+    label = "an item a chunk, a push an item, on the same local AWS"
+    module = "naive"
+    most = 10_000
+    most_in_a_burst = 2_000
+    most_a_second = 1_000
+
+    async def open(self, sid: str, n: int, place: int = 0) -> Reader:
+        return await SocketReader(self.port, f"{self.path}?sid={sid}", last(n)).open()
+
+    async def late(self, sid: str, n: int) -> Reader:
+        return await self._behind(sid, n, -1)
+
+    async def resume(self, before: Reader, sid: str, n: int) -> Reader:
+        had = [int(i) for _, text in before.records for i, _ in CHUNK.findall(text)]
+        return await self._behind(sid, n, max(had, default=-1))
+
+    async def _behind(self, sid: str, n: int, after: int) -> Reader:
+        reader = SocketReader(self.port, f"{self.path}?sid={sid}", last(n))
+        await reader.open()
+        reader.send(json.dumps({"action": "resume", "sid": sid, "after": after}))
+        return reader
+
+
+DEPLOYED: dict[str, type[Peer]] = {
+    peer.name: peer for peer in (Deployed, Naive, DurableFile)
+}
