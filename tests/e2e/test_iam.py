@@ -22,13 +22,14 @@ from websockets.sync.client import ClientConnection, connect
 
 from demo.local_aws import REGION, ROOT
 from demo.stack import FunctionName, LocalStack
+from tests.support.answers import JOB
 from tests.support.deployed import Deployed
 
 TIMEOUT = 30
 RUN = "01a00000-0000-7000-8000-000000000000"
 
 Frame = dict[str, Any]
-On = Literal["Log", "State", "KeyRing", "POST", "DELETE"]
+On = Literal["Log", "State", "KeyRing", "POST", "DELETE", "JobFunction"]
 
 
 class Refused(Exception):
@@ -172,6 +173,12 @@ def is_closed_when_expired(deployed: Deployed) -> None:
         one.closed()
 
 
+def sends(deployed: Deployed) -> None:
+    with client(deployed, send=["*"]) as one:
+        stream = deployed.new_stream("iam")
+        one.ask("send", stream=stream, requestId=uuid.uuid4().hex)
+
+
 # --- the cases: publish -----------------------------------------------------------
 
 
@@ -225,6 +232,24 @@ def pushes(deployed: Deployed) -> None:
                     assert frame["type"] == "slice"
                     return
                 check()
+
+
+def serves_the_sdk(deployed: Deployed) -> None:
+    chat = uuid.uuid4().hex
+    with (
+        client(deployed, send=["*"]) as one,
+        crashes_are_refusals(deployed, "fanout") as check,
+    ):
+        frame = {"type": "send", "requestId": "r", "id": chat, "body": {"all": 1}}
+        one.socket.send(json.dumps(frame))
+        # All the rest is pushed from the change feed.
+        while True:
+            with contextlib.suppress(TimeoutError):
+                frame = json.loads(one.socket.recv(timeout=0.2))
+                if frame["type"] == "end":
+                    break
+            check()
+    check()
 
 
 def forgets_who_is_gone(deployed: Deployed) -> None:
@@ -295,6 +320,7 @@ CASES = [
     Case("websocket", "dynamodb:PutItem", "Log", cancels),
     Case("websocket", CONNECTIONS, "POST", is_known),
     Case("websocket", CONNECTIONS, "DELETE", is_closed_when_expired),
+    Case("websocket", "lambda:InvokeFunction", "JobFunction", sends),
     Case("publish", "dynamodb:PutItem", "Log", opens),
     Case("publish", "dynamodb:Query", "Log", reads_the_tail),
     Case("publish", "dynamodb:DeleteItem", "Log", deletes),
@@ -306,6 +332,8 @@ CASES = [
     Case("fanout", "dynamodb:Query", "State", pushes),
     Case("fanout", CONNECTIONS, "POST", pushes),
     Case("fanout", "dynamodb:DeleteItem", "State", forgets_who_is_gone),
+    Case("fanout", "dynamodb:Query", "Log", serves_the_sdk),
+    Case("fanout", "dynamodb:UpdateItem", "State", serves_the_sdk),
 ]
 
 # What Lambda does with the role by itself, which the emulator does without asking.
@@ -316,6 +344,9 @@ BY_LAMBDA = {
     "dynamodb:ListStreams",
     "logs:CreateLogStream",
     "logs:PutLogEvents",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ReceiveMessage",
     "sqs:SendMessage",
 }
 
@@ -332,6 +363,7 @@ def denied(stack: LocalStack, case: Case) -> Iterator[None]:
         "KeyRing": stack.key_ring,
         "POST": "arn:aws:execute-api:*:*:*/v1/POST/@connections/*",
         "DELETE": "arn:aws:execute-api:*:*:*/v1/DELETE/@connections/*",
+        "JobFunction": f"arn:aws:lambda:*:*:function:{JOB}",
     }[case.on]
     statement = {"Effect": "Deny", "Action": case.action, "Resource": resource}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
@@ -356,16 +388,24 @@ def test_no_role_has_an_action_that_nothing_needs() -> None:
     allowed = {
         (name, action, on)
         for name in ("websocket", "publish", "fanout")
-        for statement in template["Resources"][f"{name.capitalize()}Role"][
-            "Properties"
-        ]["Policies"][0]["PolicyDocument"]["Statement"]
-        # The stack here has neither chats nor Direct delivery (test_direct.py).
-        if "Fn::If" not in statement
+        for given in template["Resources"][f"{name.capitalize()}Role"]["Properties"][
+            "Policies"
+        ][0]["PolicyDocument"]["Statement"]
+        if (statement := in_this_stack(given))
         for action in listed(statement["Action"])
         if action not in BY_LAMBDA
         for on in map(resource_name, listed(statement["Resource"]))
     }
     assert allowed == {(case.function, case.action, case.on) for case in CASES}
+
+
+def in_this_stack(statement: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a statement is in the stack that is deployed here: with chats, and
+    not in Direct delivery."""
+    if "Fn::If" not in statement:
+        return statement
+    condition, then, _ = statement["Fn::If"]
+    return then if condition == "HasJobFunction" else None
 
 
 def listed(value: Any) -> list[Any]:
@@ -375,7 +415,9 @@ def listed(value: Any) -> list[Any]:
 def resource_name(resource: Any) -> str:
     text = json.dumps(resource)
     return next(
-        name for name in ("POST", "DELETE", "Log", "State", "KeyRing") if name in text
+        name
+        for name in ("JobFunction", "POST", "DELETE", "Log", "State", "KeyRing")
+        if name in text
     )
 
 
