@@ -39,7 +39,10 @@ def main() -> int:
     try:
         with (
             local_stack(
-                parameters={"AllowedOrigins": ",".join(server.origins)},
+                parameters={
+                    "AllowedOrigins": ",".join(server.origins),
+                    "JobFunction": chat.JOB,
+                },
                 progress=progress,
             ) as stack,
             serving(server, stack) as url,

@@ -21,8 +21,10 @@ EXAMPLE = ROOT / "examples" / "chat"
 CLIENT = ROOT / "clients" / "js"
 PAGE = ROOT / ".local" / "chat"
 JOB = "tailrace-demo-job"
-"""The function's name: the stack's parameter `JobFunction`."""
+"""The function's name."""
 
+# `socket` and `sdk` want a stack that names its job function.
+WAYS = ("post", "socket", "sdk")
 START_SECONDS = 60
 """For the job to begin, until its run is given up."""
 # The versions that `package.json` of the example asks for.

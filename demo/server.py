@@ -75,7 +75,12 @@ class Backend:
 
     def chat_session(self, visitor: str, _body: Json) -> Json:
         # The local AWS echoes no subprotocol.
-        return {"url": self.stack.socket_url, "handshake": "query", "user": visitor}
+        return {
+            "url": self.stack.socket_url,
+            "handshake": "query",
+            "user": visitor,
+            "ways": list(chat.WAYS),
+        }
 
     def chat_token(self, visitor: str, _body: Json) -> Json:
         grants = [f"chat:{visitor}/*"]

@@ -1,7 +1,8 @@
 """`useChat` of the AI SDK's three majors over Tailrace: the real packages, in Chromium,
 in StrictMode, against the deployed stack, with API Gateway's limits between them.
 
-Each test is a story that happens in all majors at the same time."""
+Each test is a story that happens at the same time in all majors, which post their
+turns."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from tests.support.deployed import Deployed
 pytest_plugins = ["tests.support.browser_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-WAYS = [Way(5, "http"), Way(6, "http"), Way(7, "http")]
+WAYS = [Way(5, "post"), Way(6, "post"), Way(7, "post")]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 from _pytest.capture import CaptureFixture
 
-from tailrace import Cancelled, new_run, tokens
+from demo import chat
+from tailrace import Cancelled, Producer, PublicError, new_run, tokens
 from tests.examples.conftest import EXAMPLES, Streams
 from tests.examples.providers import TEXT, TOKENS, Provider, anthropic, bedrock, openai
 from tests.support.worlds import run_id
@@ -312,3 +313,65 @@ async def test_a_stop_reaches_an_llm_that_is_silent(
         await task
     assert streams.end(stream) == "cancelled"
     assert provider.left.wait(30)
+
+
+# ---- the chat ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chat_job(example: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    job = example("chat/job.py")
+    monkeypatch.setattr(job, "time", SimpleNamespace(sleep=lambda _: None))
+    return job
+
+
+def chat_event(streams: Streams, question: str) -> dict[str, Any]:
+    given = Producer(STREAM, run=RUN, transport=streams.transport).open().hand_over()
+    part = {"type": "text", "text": question}
+    return {
+        "stream": STREAM,
+        "run": given["run"],
+        "seq": given["seq"],
+        "untrusted": {"messages": [{"role": "user", "parts": [part]}]},
+    }
+
+
+def test_a_chat_is_answered_once(chat_job: ModuleType, streams: Streams) -> None:
+    event = chat_event(streams, "What is the weather in Kiel?")
+    for _ in "ab":  # Lambda delivers an event at least once
+        chat_job.handler(event, None)
+    chunks = streams.chunks(STREAM)
+    assert chunks[0] == {"type": "start", "messageId": RUN}
+    assert [one["type"] for one in chunks].count("finish") == 1
+    tool = next(one for one in chunks if one["type"] == "tool-input-available")
+    assert tool["input"] == {"place": "Kiel"}
+    text = "".join(one["delta"] for one in chunks if one["type"] == "text-delta")
+    assert text == f"It is 11 degrees in Kiel, and grey.\n\n{chat_job.TEXT}"
+    assert streams.end(STREAM) == "completed"
+
+
+def test_a_chat_that_fails_says_so(chat_job: ModuleType, streams: Streams) -> None:
+    with pytest.raises(PublicError):
+        chat_job.handler(chat_event(streams, "Fail, please"), None)
+    assert streams.end(STREAM) == "error"
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"messages": []}, {"messages": [{"parts": 1}]}, {"messages": {"a": 1}}]
+)
+def test_whatever_a_page_sends_is_some_question(
+    chat_job: ModuleType, odd: dict[str, Any]
+) -> None:
+    assert chat_job.question(odd) == ""
+
+
+def test_the_chat_page_is_built_with_the_versions_that_it_names(tmp_path: Path) -> None:
+    chat.build_page(tmp_path)
+    assert (tmp_path / "main.js").stat().st_size > 100_000
+    page = (tmp_path / "index.html").read_text()
+    assert all((tmp_path / name).exists() for name in ("main.js", "main.css"))
+    assert 'src="main.js"' in page
+    named = json.loads((chat.EXAMPLE / "package.json").read_text())["dependencies"]
+    used = json.loads((chat.CLIENT / "package.json").read_text())["devDependencies"]
+    assert used["ai7"] == f"npm:ai@{named['ai']}"
+    assert used["ai-react7"] == f"npm:@ai-sdk/react@{named['@ai-sdk/react']}"

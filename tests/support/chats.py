@@ -26,6 +26,7 @@ class Way:
 
     major: int
     via: str
+    """`post`, `socket`, or `stock`: the SDK's own transport."""
 
     def __str__(self) -> str:
         return f"ai {self.major} by {self.via}"

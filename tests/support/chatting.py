@@ -45,6 +45,23 @@ def bundle(major: int, folder: Path) -> Path:
     return out
 
 
+JOB = """
+import json, urllib.request
+
+def handler(event, context):
+    backend = event["untrusted"].get("body", {}).get("backend")
+    if backend:
+        headers = {"content-type": "application/json"}
+        body = json.dumps(event).encode()
+        urllib.request.urlopen(urllib.request.Request(backend, body, headers)).read()
+    else:
+        import job
+        job.handler(event, context)
+"""
+"""A function that hands the event to the backend that the page names, so that a test
+has its job at hand; the example's job, where none is named."""
+
+
 @dataclass
 class Backend:
     """Answers the turns of one chat with runs, whose jobs do what the question says:
@@ -61,22 +78,48 @@ class Backend:
     threads: list[threading.Thread] = field(default_factory=list)
 
     def take(self, turn: dict[str, Any]) -> dict[str, str]:
-        self.turns.append(turn)
-        question = next(
+        """A turn that was posted."""
+        what = self._asked(turn).partition(" ")[0]
+        producer = self._producer(f"chat:{turn['id']}", what)
+        producer.open()
+        self._start(producer, turn)
+        return {"run": producer.run}
+
+    def job(self, event: dict[str, Any]) -> dict[str, str]:
+        """A turn that came by the socket."""
+        turn = event["untrusted"]
+        what = self._asked(turn).partition(" ")[0]
+        producer = self._producer(
+            event["stream"],
+            what,
+            run=event["run"],
+            seq=event["seq"],
+            resume="continue",
+        )
+        producer.open()
+        self._start(producer, turn)
+        return {"run": producer.run}
+
+    def _producer(self, stream: str, what: str, **how: Any) -> Producer:
+        function = PublishFunction(self.stack.lambda_, self.stack.function("publish"))
+        lease = 2 if what == "die" else 30
+        return Producer(stream, transport=function, lease=lease, **how)
+
+    def _asked(self, turn: dict[str, Any]) -> str:
+        question: str = next(
             part["text"]
             for message in reversed(turn["messages"])
             if message["role"] == "user"
             for part in message["parts"]
         )
-        function = PublishFunction(self.stack.lambda_, self.stack.function("publish"))
-        what, _, argument = question.partition(" ")
-        lease = 2 if what == "die" else 30
-        producer = Producer(f"chat:{turn['id']}", transport=function, lease=lease)
-        producer.open()
+        return question
+
+    def _start(self, producer: Producer, turn: dict[str, Any]) -> None:
+        self.turns.append(turn)
+        what, _, argument = self._asked(turn).partition(" ")
         job = threading.Thread(target=self._work, args=(producer, what, argument))
         job.start()
         self.threads.append(job)
-        return {"run": producer.run}
 
     def _work(self, producer: Producer, what: str, argument: str) -> None:
         answer = Answer(producer.run)
@@ -161,7 +204,11 @@ class Site:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 turn = json.loads(body)
-                answer = site.backends[turn["id"]].take(turn)
+                if self.path == "/job":
+                    name = turn["stream"].removeprefix("chat:")
+                    answer = site.backends[name].job(turn)
+                else:
+                    answer = site.backends[turn["id"]].take(turn)
                 self._answer(json.dumps(answer).encode(), "application/json")
 
             def _answer(self, body: bytes, kind: str) -> None:

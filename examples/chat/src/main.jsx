@@ -24,7 +24,7 @@ const { client, ...transports } = createTransports(session);
 function useAddress() {
   const read = () => {
     const [way, chat] = location.hash.slice(1).split("/");
-    return { way: way in WAYS ? way : "post", chat: /^[a-z0-9]{1,32}$/.test(chat) ? chat : "first" };
+    return { way: session.ways.includes(way) ? way : session.ways[0], chat: /^[a-z0-9]{1,32}$/.test(chat) ? chat : "first" };
   };
   const [address, set] = useState(read);
   useEffect(() => {
@@ -48,10 +48,10 @@ function App() {
         </a>
         <fieldset>
           <legend>By way of</legend>
-          {Object.entries(WAYS).map(([id, { name }]) => (
+          {session.ways.map((id) => (
             <label key={id}>
               <input type="radio" name="way" checked={id === way} onChange={() => go({ way: id, chat })} />
-              <span>{name}</span>
+              <span>{WAYS[id].name}</span>
             </label>
           ))}
         </fieldset>
@@ -75,7 +75,7 @@ function Chat({ way, id }) {
   const end = useRef(null);
 
   useEffect(() => save(id, messages), [id, messages]);
-  useEffect(() => void end.current.scrollIntoView({ block: "end" }), [messages]);
+  useEffect(() => void end.current.scrollIntoView({ block: "end" }), [messages, status]);
 
   // A question without an answer, and none is being made: it ended while nobody looked.
   useEffect(() => {

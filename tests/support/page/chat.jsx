@@ -1,22 +1,38 @@
-/** A chat as an application has it: `useChat`, in StrictMode, over the transport. */
+/** A chat as an application has it: `useChat`, in StrictMode, over a transport. */
+import * as sdk from "ai-sdk";
 import { useChat } from "ai-react";
 import { StrictMode, useEffect, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { TailraceChatTransport } from "tailrace/ai";
 
-const { chat, socket } = Object.fromEntries(new URLSearchParams(location.search));
+const { chat, socket, via } = Object.fromEntries(new URLSearchParams(location.search));
 // `mint` is the test's: it stands for a backend.
 const token = () => globalThis.mint(chat);
-const transport = new TailraceChatTransport({ client: { url: socket, token } });
+// Whom the job function hands the turn to.
+const body = { backend: `${location.origin}/job` };
+const messages = (turn) => turn.messages.slice(-1);
+const transport =
+  via === "stock"
+    ? new sdk.WebSocketChatTransport({
+        url: socket,
+        params: async () => ({ token: await token() }),
+        body,
+        prepareSendMessagesRequest: (turn) => ({ messages: messages(turn) }),
+      })
+    : new TailraceChatTransport({
+        client: { url: socket, token },
+        send: via,
+        ...(via === "socket" && { body }),
+      });
 
 function Chat() {
-  const { messages, sendMessage, regenerate, stop, status, error } = useChat({ id: chat, transport, resume: true });
+  const { messages, sendMessage, regenerate, resumeStream, stop, status, error } = useChat({ id: chat, transport, resume: true });
   useEffect(() => {
     const answers = messages.filter(({ role }) => role === "assistant");
     const texts = answers.map(({ parts }) => parts.flatMap(({ text }) => text ?? []).join("|"));
     globalThis.seen = { status, error: error?.message ?? null, texts, answers };
   });
-  Object.assign(globalThis, { send: (text) => sendMessage({ text }), stop, regenerate: () => regenerate() });
+  Object.assign(globalThis, { send: (text) => sendMessage({ text }), stop, resumeStream, regenerate: () => regenerate() });
   return (
     <>
       <output>{status}</output>
