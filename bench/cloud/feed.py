@@ -127,7 +127,7 @@ def kinds(delivery: str) -> list[Any]:
     pattern = rule["Pattern"]
     if isinstance(pattern, list):
         condition, direct, feed = pattern
-        assert condition == "IsDirect"
+        assert condition == "FeedIsNet"
         pattern = direct if delivery == "Direct" else feed
     found: list[Any] = json.loads(pattern)["dynamodb"]["NewImage"]["kind"]["S"]
     return found
