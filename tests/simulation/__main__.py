@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from .faults import KINDS
+from .faults import HAPPENINGS, KINDS
 from .scenario import ACTORS, run
 from .world import Violation, World
 
@@ -91,8 +91,9 @@ def _search(
         f"\r{done} seeds, {steps} steps (at least {least} each), {spent:.0f} s: "
         "every invariant holds"
     )
-    print("faults: " + ", ".join(f"{kind} {hits[kind]}" for kind in KINDS))
-    never = [kind for kind in KINDS if not hits[kind]]
+    for what, kinds in (("faults", KINDS), ("happenings", HAPPENINGS)):
+        print(f"{what}: " + ", ".join(f"{kind} {hits[kind]}" for kind in kinds))
+    never = [kind for kind in (*KINDS, *HAPPENINGS) if not hits[kind]]
     if never and done >= 1_000 and not without:
         print(f"never reached: {', '.join(never)}")
         return 1

@@ -26,7 +26,7 @@ from .faults import Faults
 from .gateway import Api, Connection
 from .invariants import invariant, one_run_is_active, seqs_are_dense
 from .kernel import Killed, Process
-from .world import KEYS, RING, Container, Violation, World
+from .world import RING, Container, Keys, Violation, World
 
 STREAMS = 50
 REST = 900_000
@@ -264,7 +264,7 @@ class ChatWorld(World):
             log,
             self.state_port,
             self.api,
-            KEYS,
+            Keys(self),
             clock,
             origins=["*"],
             chats=lambda: chats,

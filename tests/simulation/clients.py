@@ -61,6 +61,8 @@ class PackageTab:
         self.sockets: dict[int, Connection] = {}
         self.gone = False
         self.asleep_until = 0
+        self.stalled_until = 0
+        self._narrow = False
         self.token_life = self.dice.choice([40, 300, 900])
         self._timer = math.inf
         self._superseded: dict[str, str] = {}
@@ -118,6 +120,17 @@ class PackageTab:
 
     def auth(self) -> None: ...
 
+    def narrow(self) -> None:
+        """Its next token grants one stream less, and is soon followed by another."""
+        self._narrow, self.token_life = True, 40
+
+    def pause(self) -> None:
+        """A reader has no room, for a while."""
+        for id in list(self.readers):
+            self.tell("pause", id)
+            self.world.kernel.after(2_000, self.tell, "resume", id)
+            return
+
     # ---- the machine -----------------------------------------------------------------
 
     def tell(self, event: str, *facts: Any, **named: Any) -> None:
@@ -142,6 +155,10 @@ class PackageTab:
                 self.world.kernel.after(wait, self._tick, self.machine, deadline)
 
     def _tick(self, machine: Machine, deadline: float) -> None:
+        late = self.stalled_until - self.world.kernel.now
+        if late > 0 and machine is self.machine:
+            self.world.kernel.after(late, self._tick, machine, deadline)
+            return
         if machine is self.machine and deadline == self._timer:
             self._timer = math.inf
             self.tell("tick")
@@ -154,6 +171,8 @@ class PackageTab:
             case Probe():
                 world.kernel.after(10, self._probed, self.machine)
             case Connect(number, token):
+                if self.sockets:
+                    world.faults.note("rotated")
                 world.api.connect(_Socket(self, number), token)
             case Send(number, frame):
                 connection = self.sockets.get(number)
@@ -177,8 +196,12 @@ class PackageTab:
                 pass
 
     def _token(self) -> None:
+        if self.world.faults.hit("tokenless"):
+            self.tell("tokenless")
+            return
         exp = self.world.kernel.now // 1000 + self.token_life
-        streams = tuple(self.streams)
+        streams = tuple(self.streams[1:] if self._narrow else self.streams)
+        self._narrow = False
         self.tell("token", self.world.mint(self.name, exp, streams, streams), exp)
 
     def _probed(self, machine: Machine) -> None:

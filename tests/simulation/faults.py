@@ -35,7 +35,47 @@ KINDS = {
     "feed-late": "the change feed stands still for a while",
     "feed-splits": "a shard of the change feed is split",
     "poison": "a record of the change feed cannot be read",
+    "tokenless": "a client's token cannot be had now",
+    "odd-frames": "a client gets a frame that it does not know",
+    "keys-rotate": "the key ring gets another key, and loses the one before",
+    "strict": "the quotas of a client are small",
 }
+
+HAPPENINGS = {
+    "cold": "a function starts in a new container",
+    "timed-out": "a function is stopped by its time-out",
+    "died": "a producer's machine is gone between two calls",
+    "stood-still": "a producer pauses for seconds or minutes, and goes on",
+    "taken-over": "an attempt goes on where an earlier one was",
+    "handed-over": "a writer hands its run over",
+    "repeated-job": "a job is delivered while another attempt is under way",
+    "partial": "a batch of the feed comes again from its first failed record",
+    "bisected": "a batch of the feed is halved",
+    "given-up-retries": "the feed gives records up after its retries",
+    "given-up-age": "the feed gives records up for their age",
+    "gone": "a push is answered 410, and rightly",
+    "overtaken": "of two posts to one connection the later arrives first",
+    "idle": "a connection is closed after 10 minutes of silence",
+    "rotated": "a client has a second socket before it closes the first",
+    "too-long": "a frame is longer than API Gateway takes",
+    "kept-on": "TTL has not deleted what has expired",
+    "reload": "a page is loaded again",
+    "sleep": "a laptop is closed for a while",
+    "stall": "a page's timers stand still, and its socket does not",
+    "toggle": "somebody stops watching and watches again at once",
+    "cancel": "somebody presses stop in a tab",
+    "auth": "a tab changes its token",
+    "narrow": "a tab's token is changed for one that grants less",
+    "open": "somebody opens another tab",
+    "pause": "a reader has no room for a while",
+    "turned-away": "somebody comes with a token that is none",
+    "deleted": "a stream is deleted",
+    "too-fast": "a client sends too fast, and is closed",
+    "evicted": "of too many connections of one sub the oldest is closed",
+    "throttled-replay": "a sub has replayed too much, and waits",
+    "compacted": "a consumer is shown compacted chunks",
+}
+"""What happens in worlds beyond the dice above; counted to see that all of it does."""
 
 
 class Faults:
@@ -62,6 +102,9 @@ class Faults:
             return False
         self.hits[kind] = self.hits.get(kind, 0) + 1
         return True
+
+    def note(self, happening: str) -> None:
+        self.hits[happening] = self.hits.get(happening, 0) + 1
 
     def has(self, kind: str) -> bool:
         """Whether this world knows the kind at all, and now."""

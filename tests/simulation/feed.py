@@ -36,6 +36,7 @@ class Entry:
     image: dict[str, Any]
     record: Record
     poisoned: bool = False
+    done: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +68,7 @@ class Feed:
         self._batch_size = self._dice.choice([1, 3, 10, 100])
         self._lanes = [Lane() for _ in range(LANES)]
         self.given_up: list[dict[str, Any]] = []
+        self.entries: list[Entry] = []
 
     def inserted(self, record: Record) -> None:
         """The table tells what was put; the mapping's filter drops what others push."""
@@ -78,6 +80,7 @@ class Feed:
         if poisoned:
             image = dict(image, seq={"N": "none"})
         entry = Entry(self._sequence, self._kernel.now, image, record, poisoned)
+        self.entries.append(entry)
         lane = self._lanes[zlib.crc32(record.stream.encode()) % len(self._lanes)]
         lane.waiting.append(entry)
         self._poll_soon(lane)
@@ -126,9 +129,11 @@ class Feed:
         now = self._kernel.now
         old = [one for one in batch.entries if now - one.at > MAX_AGE]
         if old and batch.retries:
+            self._world.faults.note("given-up-age")
             self._give_up(old, "age")
             batch.entries = [one for one in batch.entries if now - one.at <= MAX_AGE]
         if batch.retries > RETRIES:
+            self._world.faults.note("given-up-retries")
             self._give_up(batch.entries, "retries")
             batch.entries = []
         if not batch.entries:
@@ -136,7 +141,7 @@ class Feed:
             self._poll_soon(lane, 0)
             return
         lane.busy = True
-        event = {
+        event: dict[str, Any] = {
             "Records": [
                 {
                     "eventName": "INSERT",
@@ -148,6 +153,9 @@ class Feed:
                 for one in batch.entries
             ]
         }
+        # What TTL deletes is no insert; the mapping's filter may be taken away.
+        removed = {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "1"}}
+        event["Records"].insert(0, removed)
         failed: list[str] = []
 
         def play(fanout: Fanout) -> None:
@@ -180,11 +188,17 @@ class Feed:
                     self._poll_soon(lane, self._dice.randrange(2_000))
                     return
                 lane.batches.remove(batch)
+                for one in batch.entries:
+                    one.done = True
             else:
+                self._world.faults.note("partial")
                 lowest = min(int(number) for number in failed)
-                batch.entries = [one for one in batch.entries if one.sequence >= lowest]
+                for one in batch.entries:
+                    one.done = one.sequence < lowest
+                batch.entries = [one for one in batch.entries if not one.done]
                 batch.retries += 1
         elif len(batch.entries) > 1:
+            self._world.faults.note("bisected")
             half = len(batch.entries) // 2
             lane.batches.remove(batch)
             lane.batches.append(Batch(batch.entries[half:], batch.retries + 1))

@@ -7,10 +7,9 @@ closed; the client's end notices when its frames get no answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tailrace.errors import TailraceError
+from tailrace.errors import Forbidden, Unauthorized
 from tailrace.ports import Push
 from tailrace.session import Session
 
@@ -22,6 +21,12 @@ IDLE = 600_000
 LIFE = 7_200_000
 _BUFFER = 40
 _POST_TIMEOUT = 1_000
+ODD = (
+    {"type": "novelty", "n": 1 << 40, "stream": "s1"},
+    {"type": "novelty"},
+    {"message": "Endpoint request timed out", "requestId": "r", "connectionId": "c"},
+)
+"""What a client need not know (PROTOCOL.md §3), and what it must."""
 
 
 class Client(Protocol):
@@ -47,6 +52,12 @@ class Connection:
         self.done = False
         self.arrives_at = 0
         self.under_way = 0
+        self.posts = 0
+        self.posted = 0
+        # Frames that functions are busy with, and whether two were at a time since
+        # there was none.
+        self.handling = 0
+        self.overlapped = False
         self.active_at = 0
         self.junk = 0
         # What its tokens have granted, as the world knows it.
@@ -64,21 +75,28 @@ class Api:
 
     # ---- what a client does ----------------------------------------------------------
 
-    def connect(self, client: Client, token: str) -> None:
+    def connect(
+        self, client: Client, token: str | None, origin: str | None = None
+    ) -> None:
         id = f"c{len(self.connections) + 1}"
         connection = self.connections[id] = Connection(id, client)
-        self._world.note_token(connection, token)
+        if token is not None and token in self._world.book.tokens:
+            self._world.note_token(connection, token)
 
         def play(session: Session) -> None:
-            session.connect(id, token, None)
+            session.connect(id, token, origin)
 
         def done(error: BaseException | None) -> None:
+            if isinstance(error, Unauthorized | Forbidden):
+                self._world.faults.note("turned-away")
+            if error is None:
+                self._world.observe("let-in", connection, origin)
             if error is not None or self._world.faults.hit("cut", 0.2):
                 self._end(connection)
                 return
             connection.open = True
             connection.active_at = self._kernel.now
-            self._kernel.after(LIFE, self.close, connection)
+            self._kernel.after(LIFE, self._end_life, connection)
             self._kernel.after(IDLE, self._check_idle, connection)
             self._kernel.after(self._latency(), client.opened, connection)
 
@@ -112,8 +130,12 @@ class Api:
 
     def _push(self, connection: Connection | None, frame: str) -> Push:
         world, faults = self._world, self._world.faults
+        post = 0
+        if connection is not None:
+            post = connection.posts = connection.posts + 1
         world.network("push")
         if connection is None or not connection.open:
+            faults.note("gone")
             return Push.GONE
         if faults.hit("wrong-410"):
             self._kernel.wait(self._dice.choice((2, 300)))
@@ -124,7 +146,12 @@ class Api:
             return Push.THROTTLED
         slow = faults.hit("push-slow")
         if not (slow and self._dice.random() < 0.5) and not faults.hit("push-lost"):
+            if post < connection.posted:
+                faults.note("overtaken")
+            connection.posted = max(post, connection.posted)
             self._deliver(connection, json.loads(frame))
+            if faults.hit("odd-frames"):
+                self._deliver(connection, dict(self._dice.choice(ODD)))
         if slow:
             self._kernel.wait(_POST_TIMEOUT)
             return Push.FAILED
@@ -163,14 +190,21 @@ class Api:
             return
         connection.active_at = self._kernel.now
         if len(text.encode("utf-8", "replace")) > MAX_FRAME:
+            self._world.faults.note("too-long")
             self.close(connection)
             return
         if self._world.faults.hit("frame-lost"):
             self._apologise(connection)
             return
         self._world.observe("taken", connection, text)
+        connection.handling += 1
+        if connection.handling > 1:
+            connection.overlapped = True
 
         def done(error: BaseException | None) -> None:
+            connection.handling -= 1
+            if not connection.handling:
+                connection.overlapped = False
             self._world.observe("handled", connection, text, error)
             if error is not None:
                 self._apologise(connection)
@@ -208,18 +242,19 @@ class Api:
             connection.done = True
             connection.client.closed(connection)
 
+    def _end_life(self, connection: Connection) -> None:
+        if connection.open:
+            self.close(connection)
+
     def _check_idle(self, connection: Connection) -> None:
         if not connection.open:
             return
         left = connection.active_at + IDLE - self._kernel.now
         if left <= 0:
+            self._world.faults.note("idle")
             self.close(connection)
         else:
             self._kernel.after(left, self._check_idle, connection)
 
     def _latency(self) -> int:
         return self._dice.choice((1, 2, 5, 10, 40))
-
-
-OnDone = Callable[[BaseException | None], None]
-Refused = TailraceError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import jwt
+
 from tailrace import ids
 
 from .gateway import Connection
@@ -29,6 +31,19 @@ class Intruder:
         "\ud800",
         "[" * 2_000,
         '{"type":"auth","n":1,"token":"x.y.z"}',
+        '{"type":"auth","n":1,"token":7}',
+        '{"n":1}',
+        '{"type":"subscribe","stream":"s1","n":2,"compact":"zip"}',
+        '{"type":"subscribe","stream":"s1","n":"2"}',
+        '{"type":"sync","n":3,"streams":[]}',
+        '{"type":"sync","n":3,"streams":{},"compact":[]}',
+        '{"type":"sync","n":3,"streams":{"s1":"here"}}',
+        json.dumps(
+            {"type": "sync", "n": 3, "streams": {f"s{n}": None for n in range(51)}}
+        ),
+        json.dumps({"type": "cancel", "n": 1, "stream": "s1", "run": "none"}),
+        '"' + "x" * 32_300 + '"',
+        '"' + "x" * 33_000 + '"',
     )
 
     def __init__(self, world: World, name: str, streams: list[str]) -> None:
@@ -41,7 +56,41 @@ class Intruder:
     def start(self) -> None:
         exp = self.world.kernel.now // 1000 + self.life
         token = self.world.mint(self.name, exp, ("its:*", self.streams[0]))
-        self.world.api.connect(self, token)
+        if self.world.faults.on and self.dice.random() < 0.4:
+            self.world.api.connect(self, *self._false(token))
+        else:
+            self.world.api.connect(self, token)
+
+    def _false(self, token: str) -> tuple[str | None, str | None]:
+        """Return a token that is none, or a page that is not on the list."""
+        now = self.world.kernel.now // 1000
+        good: dict[str, Any] = {"sub": "x", "aud": "tailrace", "exp": now + 900}
+        secret = self.world.ring[self.world.ring["current"]]
+
+        def forged(kid: str | None = "k1", key: str = secret, **claims: Any) -> str:
+            headers = {"kid": kid} if kid else {}
+            return jwt.encode(good | claims, key, "HS256", headers)
+
+        return self.dice.choice(
+            [
+                (token, "https://elsewhere.example.com"),
+                (None, None),
+                ("no token", None),
+                (forged(key="not-the-secret-of-any-of-our-keys"), None),
+                (forged(kid=None), None),
+                (forged(kid="current"), None),
+                (forged(kid="k99"), None),
+                (forged(aud="others"), None),
+                (forged(nbf=now + 500), None),
+                (forged(exp="soon"), None),
+                (forged(exp=True), None),
+                (forged(read="s1"), None),
+                (forged(read=["s1*"]), None),
+                (forged(read=["s1"] * 101), None),
+                (forged(sub=""), None),
+                (forged(sub="x" * 201), None),
+            ]
+        )
 
     def opened(self, connection: Connection) -> None:
         self.connection = connection
@@ -71,4 +120,8 @@ class Intruder:
             + [self.dice.choice(self.JUNK)]
         )
         self.world.api.send(self.connection, text)
+        if self.dice.random() < 0.02:
+            for n in range(250):
+                flood = {"type": "sync", "streams": {}, "n": n + 1}
+                self.world.api.send(self.connection, json.dumps(flood))
         self.world.kernel.after(self.dice.choice([5, 300, 4_000]), self._go_on)

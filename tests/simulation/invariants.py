@@ -24,6 +24,8 @@ from tailrace.errors import (
 from tailrace.ports import Lease, Push, Subscription
 from tailrace.records import Record
 
+from .contents import content, merged, whose
+
 if TYPE_CHECKING:
     from .clients import PackageTab
     from .consumers import Reader, Tab
@@ -42,6 +44,10 @@ SKEW = 2_200
 """How far two clocks may be apart, ms."""
 LIST = 1_000
 """How old a publisher's list of subscribers may be, ms."""
+
+RETENTION = 3_600
+LONGEST = 50_000
+"""Of a lease, and of a connection, seconds."""
 
 
 def invariant(guarantee: str, *events: str) -> Callable[[Check], Check]:
@@ -144,8 +150,6 @@ def nothing_but_an_open_follows_what_expired(
 def chunks_are_in_once_and_in_order(
     world: World, record: Record, tail: Record | None
 ) -> None:
-    from .producers import content
-
     if record.kind != "open":
         assert tail is not None
         assert record.index == tail.chunks_in, "index counts the run's chunks"
@@ -154,8 +158,8 @@ def chunks_are_in_once_and_in_order(
     values = chunks.decode(record.chunks)
     run = (record.stream, record.run)
     for place, value in enumerate(values):
-        label, _, number = value.rstrip("x").rpartition(".")
-        assert value == content(label, int(number)), "a chunk is not what was written"
+        label, number = whose(value)
+        assert value == content(label, number), "a chunk is not what was written"
         if record.shared:
             seen = world.book.calls.setdefault(record.writer, {}).setdefault(label, [])
             if seen and not any(
@@ -164,12 +168,13 @@ def chunks_are_in_once_and_in_order(
                 for one in seen
             ):
                 seen.clear()  # a key is honoured for as long as its records are kept
-            assert int(number) == len(seen), f"{value[:40]} behind {len(seen)} chunks"
+            what = f"{str(value)[:40]} behind {len(seen)} chunks"
+            assert number == len(seen), what
             seen.append(record)
         else:
             assert world.book.labels.setdefault(run, label) == label, "two answers mix"
-            assert int(number) == record.index + place, (
-                f"{value[:40]} is chunk {record.index + place}"
+            assert number == record.index + place, (
+                f"{str(value)[:40]} is chunk {record.index + place}"
             )
 
 
@@ -190,7 +195,7 @@ def what_was_acknowledged_is_in_the_log(
 @invariant("G4", "published")
 def a_repeated_call_appends_once(world: World, call: OneCall) -> None:
     writers = [
-        seen[call.name] for seen in world.book.calls.values() if call.name in seen
+        seen[call.label] for seen in world.book.calls.values() if call.label in seen
     ]
     assert len(writers) == 1, f"{call.name} is in {len(writers)} times"
     assert len(writers[0]) == call.count, "a call is in, but not whole"
@@ -346,9 +351,31 @@ def nothing_is_pushed_that_is_not_in_the_log(world: World, id: str, frame: str) 
                 )
         return
     slice = json.loads(frame)
-    for seq, value in values_of(slice):
-        facts = world.book.facts.get((slice["stream"], slice["run"], seq), [])
-        assert value in facts, f"{slice['run']} has no {str(value)[:40]} at {seq}"
+    check_slice(world, slice, slice["seq"])
+
+
+@invariant("G13", "let-in")
+def who_has_no_token_stays_outside(
+    world: World, connection: Connection, origin: str | None
+) -> None:
+    assert connection.tokens, f"{connection.id} has come in without a genuine token"
+    assert origin in (None, world.origin), f"{connection.id} has come from {origin}"
+
+
+@invariant("G13", "pushing")
+def an_auth_takes_what_it_does_not_grant(world: World, id: str, frame: str) -> None:
+    connection = world.api.connections.get(id)
+    if not frame.startswith('{"type":"authorized"') or connection is None:
+        return
+    if connection.overlapped:
+        return  # a `subscribe` that was begun under the old token ends with it
+    expires_at = json.loads(frame)["expires_at"]
+    grants = [read for exp, _, read, _ in connection.tokens if exp == expires_at]
+    for stream in world.streams:
+        row = world.row(stream, id)
+        assert row is None or any(stream in read for read in grants), (
+            f"{id} is subscribed to {stream}, which its new token does not grant"
+        )
 
 
 @invariant("G13", "pushing")
@@ -611,10 +638,7 @@ def what_is_shown_is_the_log(
         assert opened or first == reader.begins_at, f"{run} begins in the middle"
     else:
         assert first == due, f"{reader.name}: {first} is shown, {due} is next"
-    for seq, value in values_of(slice):
-        if seq >= first:
-            facts = world.book.facts.get((reader.stream, run, seq), [])
-            assert value in facts, f"{run} shows {str(value)[:40]} at {seq}"
+    check_slice(world, {**slice, "stream": reader.stream}, first)
     reader.trail[run] = slice["next"]
 
 
@@ -669,10 +693,10 @@ def every_run_that_was_looked_at_has_ended(world: World) -> None:
     from .consumers import Tab
 
     for tab in Tab.of(world):
-        for stream in tab.readers:
-            tail = world.log.last(stream)
+        for reader in tab.readers.values():
+            tail = world.log.last(reader.stream)
             assert tail is None or not tail.active or tail.expired(world.kernel.now), (
-                f"{stream} is watched, and {tail.run} never ends"
+                f"{reader.stream} is watched, and {tail.run} never ends"
             )
 
 
@@ -688,6 +712,30 @@ def what_was_put_is_pushed(world: World) -> None:
         if not any(one.dead or one.thaws_at > now for one in pushes.processes):
             assert pushes.direct.settled(), "a publisher has forgotten to push"
             assert not pushes.owed, f"a publisher has dropped {min(pushes.owed)}"
+
+
+@invariant("G9", "rest")
+def what_was_given_up_is_in_the_queue(world: World) -> None:
+    """Every record was in a batch that was done with, or in one that is named."""
+    for entry in world.feed.entries:
+        named = any(
+            one["start"] <= entry.sequence <= one["end"] for one in world.feed.given_up
+        )
+        assert entry.done or named, f"{entry.record.seq} is lost, and not in the queue"
+
+
+@invariant("G19", "rest")
+def every_row_that_is_left_expires(world: World) -> None:
+    """What crashed and killed functions leave behind goes by itself."""
+    state, latest = world.state, world.kernel.now // 1000 + RETENTION + LONGEST
+    rows = [("connection", id) for id in state._connections]
+    for stream, subscribed in state._subscriptions.items():
+        rows += [("subscription", f"{stream} {id}") for id in subscribed]
+    rows += [("lease", " ".join(name)) for name in state._leases]
+    rows += [("key", " ".join(name)) for name in state._keys]
+    for row in rows:
+        assert row in world.expires, f"{row} never expires"
+        assert world.expires[row] <= latest, f"{row} expires in {world.expires[row]}"
 
 
 def is_kept(world: World, stream: str, seq: int) -> bool:
@@ -739,6 +787,35 @@ def answers_in(frame: str) -> list[tuple[str, int, int]]:
         tails = all["tails"].items()
         return [(name, one["tail"], all["n"]) for name, one in tails if "tail" in one]
     return []
+
+
+def check_slice(world: World, slice: dict[str, Any], first: int) -> None:
+    """See that a slice says what the log holds, from seq `first` on."""
+    stream, run = slice["stream"], slice["run"]
+
+    def facts(seq: int) -> list[Any]:
+        return world.book.facts.get((stream, run, seq), [])
+
+    if "compact" not in slice:
+        for seq, value in values_of(slice):
+            if seq >= first:
+                held = facts(seq)
+                assert value in held, f"{run} has no {str(value)[:40]} at {seq}"
+        return
+    assert first == slice["seq"], "a compacted slice is taken whole"
+    head = slice.get("open") is not None or slice.get("claim") is not None
+    seq, counts = slice["seq"] + head, slice["counts"]
+    upto = slice["next"] - (slice.get("end") is not None)
+    said = slice.get("chunks", [])
+    assert len(said) == len(counts), "a count for each chunk"
+    assert not said or seq + sum(counts) == upto, "what is left out is counted"
+    for chunk, count in zip(said or [None], counts or [upto - seq], strict=True):
+        held = [facts(one) for one in range(seq, seq + count)]
+        # A run that was opened anew has had two logs; which one, nobody can tell.
+        if all(len(one) == 1 for one in held):
+            whole = merged([one[0] for one in held], slice["compact"])
+            assert chunk == whole, f"{str(chunk)[:40]} stands for {seq} and {count - 1}"
+        seq += count
 
 
 def values_of(slice: dict[str, Any]) -> list[tuple[int, Any]]:

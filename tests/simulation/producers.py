@@ -1,8 +1,4 @@
-"""Who writes: jobs and their attempts, one-call publishers, cancellers, lookers.
-
-A job's answer is fixed: chunk `i` of label `l` is `content(l, i)`, so that a resumed
-attempt goes on exactly, and the log itself shows what is missing or doubled.
-"""
+"""Who writes: jobs and their attempts, and one-call publishers."""
 
 from __future__ import annotations
 
@@ -11,7 +7,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tailrace import chunks, ids, onecall
-from tailrace.errors import Busy, TailraceError, Unavailable
+from tailrace.errors import (
+    Busy,
+    StreamEnded,
+    TailraceError,
+    TooLarge,
+    Unavailable,
+    from_dict,
+)
 from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
 from tailrace.rules import OnActive
@@ -19,21 +22,12 @@ from tailrace.transports import Transport
 from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
 
+from .contents import content
 from .kernel import Killed, Process
 from .pushes import SETTLE_PROCESS
 
 if TYPE_CHECKING:
     from .world import World
-
-
-def content(label: str, index: int) -> str:
-    """Return chunk `index` of an answer. Some answers are fat, so that records, slices
-    and whole replays meet their limits."""
-    text = f"{label}.{index}"
-    return text + "x" * 13_000 if label.startswith("fat") and index % 3 else text
-
-
-_NO_RUN = "00000000-0000-7000-8000-000000000000"
 
 
 class _Meta:
@@ -104,7 +98,11 @@ class Job:
         self.world = world
         self.name = name
         self.stream = stream
-        self.label = ("fat-" if dice.random() < 0.06 else "") + name
+        said = dice.choices(["fat-", "ui-", "obj-", ""], [6, 15, 7, 72])[0]
+        self.label = said + name
+        how = dice.choices(["completed", "error", "leave"], [82, 12, 6])[0]
+        self.ending: Any = how
+        self.sloppy = dice.random() < 0.1
         self.length = dice.choice([1, 4, 12, 40])
         self.interval = dice.choice([2, 20, 60, 300, 3_000, 14_000])
         self.silence = dice.random() < 0.3
@@ -135,6 +133,8 @@ class Job:
         """The queue delivers it; now and then while another attempt is under way."""
         if self.done or len(self.attempts) >= (9 if self.world.resting else 5):
             return
+        if any(not one.stopped for one in self.attempts):
+            self.world.faults.note("repeated-job")
         self.attempts.append(Attempt(self, len(self.attempts)))
         if self.duel and len(self.attempts) == 1:
             self.again(self.dice.choice([4_000, 6_000, 10_000]))
@@ -194,6 +194,7 @@ class Attempt:
         pushing = world.kernel.dice(f"{job.name}/pushing")
         self._push_interval = pushing.choice([0, 0, 100, 400])
         world.note(f"{self.name} starts, run {job.run}, {resume}")
+        world.begin_to_write(job.stream)
         world.kernel.start(self.process, self._play, self._done)
 
     def _play(self) -> None:
@@ -216,6 +217,7 @@ class Attempt:
                 continue
             calls += 1
             if calls == self._freeze_at:
+                world.faults.note("stood-still")
                 self.process.freeze(self._frozen_for)
             began, parked = world.kernel.now, world.kernel.parked
             try:
@@ -246,6 +248,8 @@ class Attempt:
         now = job.world.kernel.now
         if self._upto is None:
             self._upto = core.already
+            if core.epoch and core.already:
+                job.world.faults.note("taken-over")
         while self._upto < job.length and self._next_at <= now and not core.full:
             core.write(chunks.encode(content(job.label, self._upto)))
             self._upto += 1
@@ -253,16 +257,41 @@ class Attempt:
             if job.silence and job.dice.random() < 0.1:
                 pause = 1_000 * job.dice.choice([10, 45])
             self._next_at = now + pause
+            if job.dice.random() < 0.1:
+                core.flush()
+        if job.sloppy:
+            self._be_sloppy()
         if self._hands_over and 0 < self._upto < job.length:
             core.hand_over()
+            job.world.faults.note("handed-over")
             self._hands_over = False
         elif self._upto >= job.length:
-            core.end("completed")
+            if job.ending == "leave":
+                core.leave()
+            else:
+                # Half an emoji, as a text that was cut has it.
+                message = "it broke \ud83d" if job.ending == "error" else None
+                core.end(job.ending, message)
+            if job.sloppy:
+                self._be_sloppy()
+
+    def _be_sloppy(self) -> None:
+        """Write what cannot be written: the job is told, and nothing else happens."""
+        before = self.core.written
+        try:
+            self.core.write('"' + "x" * 30_000 + '"')
+        except (TooLarge, StreamEnded):
+            assert self.core.written == before
+        else:
+            raise AssertionError("more than a record holds was taken")
 
     def _done(self, error: BaseException | None) -> None:
         """The machine is gone, or the core is closed."""
         self.stopped = True
         job, world = self.job, self.job.world
+        world.end_to_write(job.stream)
+        if isinstance(error, Killed):
+            world.faults.note("died")
         failure = self.core.error
         world.note(f"{self.name} stops: {error!r} {failure!r}")
         if error is not None and not isinstance(error, Killed):
@@ -286,7 +315,12 @@ class OneCall:
         dice = self.dice = world.kernel.dice(name)
         self.key = name if dice.random() < 0.8 else None
         self.count = dice.choice([1, 3, 6])
-        self.end: Any = dice.choice([None, None, "completed"])
+        self.end: Any = dice.choice([None, None, None, "completed", "error"])
+        self.by_lambda = self.key is not None and dice.random() < 0.4
+        self.label = dice.choice(["", "", "fat-", "ui-"]) + name
+        self.run = None
+        if dice.random() < 0.2:
+            self.run = ids.new_run(world.kernel.now, dice.randbytes(10))
         self.acknowledged = False
         # Without a key, a repeat appends again: such a caller does not repeat.
         self.tries = 30 if self.key else 1
@@ -295,18 +329,28 @@ class OneCall:
         process = Process(self.world.kernel, self.name)
         if self.world.faults.on and self.dice.random() < 0.15:
             process.calls_left = self.dice.randrange(40)
+        self.world.begin_to_write(self.stream)
         self.world.kernel.start(process, self._play, self._stopped)
 
     def _play(self) -> None:
         world = self.world
-        texts = [chunks.encode(content(self.name, i)) for i in range(self.count)]
         clock = world.kernel.process().clock
         log = world.new_log(clock, world.new_pushes(clock))
+        values = [content(self.label, i) for i in range(self.count)]
+        how: dict[str, Any] = {
+            "run": self.run,
+            "key": self.key,
+            "end": self.end,
+            "message": "it broke" if self.end == "error" else None,
+            "lease": self.dice.choice((15, None)),
+        }
         for _ in range(self.tries):
             try:
-                onecall.publish(
-                    log, self.stream, texts, key=self.key, end=self.end, lease=15
-                )
+                if self.by_lambda:
+                    self._invoke(values, how)
+                else:
+                    texts = [chunks.encode(value) for value in values]
+                    onecall.publish(log, self.stream, texts, **how)
             except (Unavailable, Busy):
                 world.kernel.wait(self.dice.choice((50, 2_000)))
                 continue
@@ -318,90 +362,21 @@ class OneCall:
             if self.dice.random() < 0.5 or self.key is None:
                 return
 
+    def _invoke(self, values: list[Any], how: dict[str, Any]) -> None:
+        payload = {"stream": self.stream, "chunks": values, **how}
+        given = {name: value for name, value in payload.items() if value is not None}
+        answer = SimLambda(self.world).invoke(
+            FunctionName="publish", Payload=json.dumps(given).encode()
+        )
+        if "FunctionError" in answer:
+            raise Unavailable("the function failed")
+        told = json.loads(answer["Payload"].read())
+        if "error" in told:
+            raise from_dict(told["error"])
+
     def _stopped(self, error: BaseException | None) -> None:
+        self.world.end_to_write(self.stream)
         if isinstance(error, Killed) and self.key and self.dice.random() < 0.8:
             self.world.kernel.after(3_000, self.begin)
         elif error is not None and not isinstance(error, Killed):
             raise error
-
-
-class Backend:
-    """Whoever asks the publish function something: cancels, reads, looks, deletes."""
-
-    RUDE: tuple[dict[str, Any], ...] = (
-        {"operation": "open", "writer": "", "run": "no run"},
-        {"operation": "open", "writer": "w", "on_active": "perhaps"},
-        {"operation": "open", "writer": "w", "lease": 10**9},
-        {"operation": "open", "writer": "w", "meta": {"big": "x" * 3_000}},
-        {"operation": "append", "writer": "w", "run": _NO_RUN, "seq": 1, "chunks": []},
-        {"operation": "append", "writer": "w", "run": _NO_RUN, "seq": 7, "chunks": [1]},
-        {"operation": "append", "writer": "w", "run": _NO_RUN, "seq": "1"},
-        {"operation": "end", "writer": "w", "run": _NO_RUN, "seq": 1, "reason": "why"},
-        {"operation": "renew", "writer": "w", "run": _NO_RUN, "handed_over": 1},
-        {"operation": "read", "limit": 0},
-        {"operation": "read", "after": -1},
-        {"operation": "disconnect", "sub": ""},
-        {"operation": "no such"},
-        {"operation": 7},
-        {"chunks": "text"},
-        {"chunks": [], "end": True},
-        {"chunks": ["x" * 40_000]},
-        {"chunks": [1], "key": "no key"},
-        {"chunks": [1], "end": "perhaps"},
-    )
-    OPERATIONS = ("cancel", "cancel-run", "tail", "read", "watchers", "disconnect")
-
-    def __init__(self, world: World, name: str, streams: list[str]) -> None:
-        self.world, self.name, self.streams = world, name, streams
-        self.dice = world.kernel.dice(name)
-
-    def ask(self) -> None:
-        dice, world = self.dice, self.world
-        stream = dice.choice(self.streams)
-        operation = dice.choice(self.OPERATIONS)
-        # A writer that stood still may put behind a `delete`, where its key is free
-        # again: docs/threat-model.md, what is not met. So only who asks meets it.
-        if dice.random() < 0.05 and "delete" in world.beside:
-            operation = "delete"
-        payload: dict[str, Any] = {"operation": operation, "stream": stream}
-        tail = world.log.last(stream)
-        if operation == "cancel-run":
-            payload["operation"] = "cancel"
-            payload["run"] = (
-                tail.run
-                if tail and dice.random() < 0.7
-                else ids.new_run(world.kernel.now + 2_000, dice.randbytes(10))
-            )
-        elif operation == "read":
-            payload["after"] = dice.randrange(30)
-        elif operation == "disconnect":
-            payload = {"operation": operation, "sub": dice.choice(["tab1", "tab2"])}
-        if dice.random() < 0.2:
-            payload = {"stream": stream, **dice.choice(self.RUDE)}
-        self.send(payload)
-
-    def look(self) -> None:
-        """Somebody's monitoring: it asks for the tail, now and for ever."""
-        for stream in self.streams:
-            self.send({"operation": "tail", "stream": stream})
-        self.world.kernel.after(15_000, self.look)
-
-    def send(self, payload: dict[str, Any]) -> None:
-        world, stream = self.world, payload.get("stream")
-        answers: list[dict[str, Any]] = []
-        began = world.kernel.now
-        world.note(f"{self.name} asks {payload}")
-        if payload.get("operation") in ("cancel", "delete"):
-            asked = world.book.answers.setdefault(f"cancel {stream}", [])
-            asked.append(payload.get("run", "*"))
-
-        def play(handler: Any) -> None:
-            answers.append(handler.handle(payload))
-
-        def done(error: BaseException | None) -> None:
-            if error is None:
-                world.observe("told", payload, answers[0], began)
-            elif not isinstance(error, Killed):
-                raise error
-
-        world.invoke("publish", play, done)

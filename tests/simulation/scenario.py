@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable
 
 from . import invariants
+from .backend import Backend
 from .clients import PackageTab
 from .consumers import Tab
 from .intruder import Intruder
-from .producers import Backend, Job, OneCall
+from .producers import Job, OneCall
 from .world import RETENTION, Violation, World
 
 ACTORS = ("jobs", "calls", "tabs", "backend", "intruder", "users", "eras")
@@ -34,6 +35,7 @@ class Scenario:
         self.without = without
         dice = self.dice = self.kernel.dice("scenario")
         self.streams = [f"s{number + 1}" for number in range(dice.choice([1, 1, 2, 3]))]
+        self.world.streams = self.streams
         self.jobs: list[Job] = []
         self.tabs: list[Tab | PackageTab] = []
         self._people("jobs", dice.choice([1, 2, 3, 5]), self._job)
@@ -43,7 +45,7 @@ class Scenario:
         self._people("intruder", dice.choice([0, 0, 1]), self._intruder)
         self._people("users", dice.choice([0, 3, 8]), self._user)
         self.kernel.after(9_000, Backend(self.world, "monitor", self.streams).look)
-        self._people("eras", dice.choice([0, 0, 0, 0, 1]), self._era)
+        self._people("eras", dice.choice([0, 0, 0, 1]), self._era)
 
     def run(self, steps: int) -> World:
         """Run the world with its faults, then to rest; raise what does not hold."""
@@ -114,6 +116,7 @@ class Scenario:
         """Somebody does something to a tab."""
         dice = self.kernel.dice(f"user{number}")
         acts = ["cut", "cut", "half", "reload", "sleep", "toggle", "cancel", "auth"]
+        acts += ["stall", "narrow", "open", "pause"]
         act, at = dice.choice(acts), dice.choice([200, 1_500, 6_000, 25_000])
         stream, which = dice.choice(self.streams), dice.randrange(8)
 
@@ -122,6 +125,8 @@ class Scenario:
                 return
             tab = self.tabs[which % len(self.tabs)]
             self.world.note(f"{tab.name}: {act}")
+            if act not in ("cut", "half"):
+                self.world.faults.note(act)
             if act in ("cut", "half"):
                 if tab.connection is not None:
                     self.world.api.cut(tab.connection, half=act == "half")
@@ -135,6 +140,14 @@ class Scenario:
                 tab.watch(stream)
             elif act == "cancel":
                 tab.cancel()
+            elif act == "stall":
+                tab.stalled_until = self.kernel.now + 700_000
+            elif act == "narrow":
+                tab.narrow()
+            elif act == "open":
+                self._tab(10 + number)
+            elif act == "pause":
+                tab.pause()
             else:
                 tab.auth()
 
@@ -150,6 +163,8 @@ class Scenario:
             if not self.world.faults.on:
                 return
             self.world.note(f"{hours} hours pass")
+            if not self.world.faults.has("ttl"):
+                self.world.faults.note("kept-on")
             self.kernel.now += int(hours * RETENTION * 1000)
             for _ in range(3):
                 self.kernel.after(dice.randrange(30_000), expire)

@@ -19,6 +19,7 @@ from tailrace.fanout import Fanout
 from tailrace.log import Log
 from tailrace.ports import Lease, LogStore, Request, Subscription
 from tailrace.publish import Publish
+from tailrace.quotas import Quotas
 from tailrace.records import Record
 from tailrace.session import Session
 
@@ -26,10 +27,12 @@ from . import invariants, tables
 from .faults import Faults
 from .feed import Feed
 from .gateway import Api, Connection
-from .kernel import Kernel, Process
+from .kernel import Kernel, Killed, Process
 from .pushes import SETTLE_FUNCTION, Pushes
 
 RING = {"current": "k1", "k1": "planted-secret-planted-secret-32"}
+ORIGIN = "https://app.example.com"
+STRICT = Quotas(frames=30, frames_a_second=4, connections=3, replay_bytes=150_000)
 RETENTION = 3_600
 LEASE = 20
 FUNCTION_TIMEOUT = 29_000
@@ -43,15 +46,22 @@ class Violation(AssertionError):
         self.name = name
 
 
-class _Keys:
+class Keys:
+    """The key ring as one container knows it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known = world.ring
+        self._read_at = world.kernel.now
+
     def ring(self) -> tokens.KeyRing:
-        return RING
+        return self._known
 
     def reread(self) -> tokens.KeyRing:
-        return RING
-
-
-KEYS = _Keys()
+        if self._world.kernel.now - self._read_at >= 60_000:
+            self._world.network("keys")
+            self._known, self._read_at = self._world.ring, self._world.kernel.now
+        return self._known
 
 
 class Container:
@@ -84,6 +94,7 @@ class World:
         self.trace: list[str] | None = [] if trace else None
         # Who pushes: the change feed's fan-out, or whoever publishes.
         self.direct = self.kernel.dice("delivery").random() < 0.5
+        self.strict = self.faults.has("strict")
         self.log = MemoryLog()
         self.state = MemoryState()
         self.expires: dict[tuple[str, str], int] = {}
@@ -93,13 +104,19 @@ class World:
         self.api = Api(self)
         self.feed = Feed(self)
         self.pushes: list[Pushes] = []
+        self.streams: list[str] = []
+        self.origin = ORIGIN
         self.deleted: set[tuple[str, int]] = set()
+        self.ring: tokens.KeyRing = RING
         self.resting = False
         self.violation: Violation | None = None
         self._network = self.kernel.dice("network")
         self._freezing = self.kernel.dice("freezing")
         self._containers: dict[str, list[Container]] = {}
         self._tokens: dict[tuple[Any, ...], str] = {}
+        self._rotations = 0
+        self._writing: dict[str, int] = {}
+        self._wrote_at: dict[str, int] = {}
 
     # ---- what happens ----------------------------------------------------------------
 
@@ -142,8 +159,16 @@ class World:
                 self.api,
                 settle=lambda: pushes and pushes.settle(SETTLE_FUNCTION),
             )
-        log = self.new_log(clock)
-        return Session(log, self.state_port, self.api, KEYS, clock, origins=["*"])
+        return Session(
+            self.new_log(clock),
+            self.state_port,
+            self.api,
+            Keys(self),
+            clock,
+            origins=[ORIGIN],
+            count=self.count,
+            quotas=STRICT if self.strict else Quotas(),
+        )
 
     # ---- the network and the functions -----------------------------------------------
 
@@ -174,6 +199,7 @@ class World:
         else:
             skew = dice.randrange(-200, 200) if self.faults.has("skew") else 0
             container = Container(self, kind, skew)
+            self.faults.note("cold")
             pool.append(container)
         process = Process(self.kernel, kind, container.skew)
         process.deadline = self.kernel.now + FUNCTION_TIMEOUT
@@ -186,11 +212,37 @@ class World:
             if container.pushes and not container.pushes.direct.settled():
                 # What has answered stands still.
                 process.freeze(dice.choice((0, 300, 5_000)))
+            if isinstance(error, Killed) and self.kernel.now > (process.deadline or 0):
+                self.faults.note("timed-out")
             if error is not None:
                 pool.remove(container)
             on_done(error)
 
         self.kernel.start(process, lambda: play(container.handler), done)
+
+    def count(self, metric: str, value: int) -> None:
+        """Hear what the websocket function counts."""
+        happening = {
+            "FramesThrottled": "too-fast",
+            "ConnectionsEvicted": "evicted",
+            "ReplaysThrottled": "throttled-replay",
+        }.get(metric)
+        if happening:
+            self.faults.note(happening)
+
+    # ---- who writes ------------------------------------------------------------------
+
+    def begin_to_write(self, stream: str) -> None:
+        self._writing[stream] = self._writing.get(stream, 0) + 1
+
+    def end_to_write(self, stream: str) -> None:
+        self._writing[stream] -= 1
+        self._wrote_at[stream] = self.kernel.now
+
+    def quiet(self, stream: str) -> bool:
+        """Whether nobody writes, and nothing that somebody sent is still under way."""
+        since = self.kernel.now - self._wrote_at.get(stream, self.kernel.now)
+        return not self._writing.get(stream) and since > 60_000
 
     def new_pushes(self, clock: Callable[[], int], interval: int = 0) -> Pushes | None:
         """Return what a publisher pushes with, if it is to push at all."""
@@ -234,6 +286,9 @@ class World:
         """
         expected = tail.next if tail else 1
         behind_nothing = record.kind == "open" and record.seq > expected
+        # Another log may have grown up to it since, by the same race.
+        if tail and record.kind == "open" and record.prev != tail.run:
+            behind_nothing = True
         deleted = (record.stream, record.seq - 1) in self.deleted
         return behind_nothing and deleted and "ttl-race" not in self.beside
 
@@ -284,6 +339,20 @@ class World:
 
     # ---- TTL -------------------------------------------------------------------------
 
+    def rotate_keys(self) -> None:
+        """Add a key and sign with it; the one before stays for a minute."""
+        self._rotations += 1
+        number = self._rotations + 1
+        new = f"k{number}"
+        before = self.ring["current"]
+        secret = f"planted-secret-planted-secret-{number:02}"
+        self.ring = {**self.ring, "current": new, new: secret}
+
+        def forget() -> None:
+            self.ring = {k: v for k, v in self.ring.items() if k != before}
+
+        self.kernel.after(900_000, forget)
+
     def expire(self, streams: Sequence[str]) -> None:
         """TTL deletes some of what has expired, in any order."""
         dice = self.kernel.dice("expire")
@@ -318,12 +387,14 @@ class World:
         self, sub: str, exp: int, read: tuple[str, ...], cancel: tuple[str, ...] = ()
     ) -> str:
         """Return a token; `exp` in seconds."""
-        key = (sub, exp, read, cancel)
+        if self.faults.hit("keys-rotate", 0.2):
+            self.rotate_keys()
+        key = (sub, exp, read, cancel, self.ring["current"])
         token = self._tokens.get(key)
         if token is None:
             now = self.kernel.now // 1000 - 60
             token = tokens.mint(
-                RING,
+                self.ring,
                 sub=sub,
                 now=now,
                 expires_in=exp - now,
@@ -331,7 +402,7 @@ class World:
                 cancel=cancel,
             )
             self._tokens[key] = token
-            self.book.tokens[token] = key
+            self.book.tokens[token] = (sub, exp, read, cancel)
         return token
 
     def note_token(self, connection: Connection, token: str) -> None:
