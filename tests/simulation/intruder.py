@@ -123,5 +123,6 @@ class Intruder:
         if self.dice.random() < 0.02:
             for n in range(250):
                 flood = {"type": "sync", "streams": {}, "n": n + 1}
-                self.world.api.send(self.connection, json.dumps(flood))
+                send, text = self.world.api.send, json.dumps(flood)
+                self.world.kernel.after(15 * n, send, self.connection, text)
         self.world.kernel.after(self.dice.choice([5, 300, 4_000]), self._go_on)

@@ -98,7 +98,8 @@ class Job:
         self.world = world
         self.name = name
         self.stream = stream
-        said = dice.choices(["fat-", "ui-", "obj-", ""], [6, 15, 7, 72])[0]
+        fat = 40 if world.strict else 6
+        said = dice.choices(["fat-", "ui-", "obj-", ""], [fat, 15, 7, 72])[0]
         self.label = said + name
         how = dice.choices(["completed", "error", "leave"], [82, 12, 6])[0]
         self.ending: Any = how

@@ -32,7 +32,9 @@ from .pushes import SETTLE_FUNCTION, Pushes
 
 RING = {"current": "k1", "k1": "planted-secret-planted-secret-32"}
 ORIGIN = "https://app.example.com"
-STRICT = Quotas(frames=30, frames_a_second=4, connections=3, replay_bytes=150_000)
+STRICT = Quotas(frames=15, frames_a_second=4, connections=3, replay_bytes=64_000)
+# Warm functions of a kind, beyond which a new one starts only where all are busy.
+WARM = 6
 RETENTION = 3_600
 LEASE = 20
 FUNCTION_TIMEOUT = 29_000
@@ -194,7 +196,7 @@ class World:
         pool = self._containers.setdefault(kind, [])
         idle = [one for one in pool if not one.busy]
         dice = self.kernel.dice(f"containers/{kind}")
-        if idle and dice.random() < 0.8:
+        if idle and (dice.random() < 0.8 or len(pool) >= WARM):
             container = dice.choice(idle)
         else:
             skew = dice.randrange(-200, 200) if self.faults.has("skew") else 0
