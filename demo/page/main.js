@@ -345,6 +345,8 @@ function listen() {
     event.preventDefault();
     void ask(input.value);
   });
+  // Until here nobody would have heard the question.
+  for (const id of ["input", "submit"]) $(id).removeAttribute("disabled");
   for (const question of session.questions) {
     const button = document.createElement("button");
     button.type = "button";

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from demo.answers import QUESTIONS, answer
 from tests.support.browser import Visitor
@@ -128,6 +128,21 @@ async def test_nothing_is_missing_after_a_cut_an_outage_and_lost_frames(
     await shows(page, len(seen) + 1)
     await has_come(page, "replay")
     await is_complete(page, "How does Tailrace work?")
+
+
+async def test_nothing_can_be_asked_before_the_page_listens(
+    visitor: Visitor, demo_url: str
+) -> None:
+    page = await visitor.context.new_page()
+    held: asyncio.Queue[Route] = asyncio.Queue()
+    await page.route("**/api/session", held.put)
+    await page.goto(demo_url)
+    route = await held.get()
+    await expect(page.get_by_label("Your question")).to_be_disabled()
+    await expect(page.get_by_role("button", name="Ask")).to_be_disabled()
+    await route.continue_()
+    await ask(page)
+    await shows(page, 50)
 
 
 async def test_a_token_that_expires_while_the_page_sleeps_is_replaced(
