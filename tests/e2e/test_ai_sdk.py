@@ -2,7 +2,7 @@
 in StrictMode, against the deployed stack, with API Gateway's limits between them.
 
 Each test is a story that happens at the same time in all majors, which post their
-turns."""
+turns, and in one that sends them by the socket."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.deployed import Deployed
 pytest_plugins = ["tests.support.browser_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-WAYS = [Way(5, "post"), Way(6, "post"), Way(7, "post")]
+WAYS = [Way(5, "post"), Way(6, "post"), Way(7, "post"), Way(7, "socket")]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -18,7 +18,7 @@ async def ask(page: Page, question: str) -> None:
     await page.get_by_role("button", name="Ask", exact=True).click()
 
 
-@pytest.mark.parametrize("way", ["post"])
+@pytest.mark.parametrize("way", ["post", "socket", "sdk"])
 async def test_a_reload_in_mid_answer_loses_nothing(
     visitor: Visitor, chat_url: str, way: str
 ) -> None:

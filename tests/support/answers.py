@@ -1,16 +1,32 @@
-"""A job function beside the stack: it answers what is sent over the socket."""
+"""The job function beside the stack. A stack names only one, so it is every test's."""
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
-
+from demo import chat
 from demo.stack import LocalStack
 
-JOB = "answers"
+JOB = chat.JOB
 
-CODE = """
+_APP = """
+import json, urllib.request
+
+def handler(event, context):
+    untrusted = event["untrusted"]
+    if backend := untrusted.get("body", {}).get("backend"):
+        headers = {"content-type": "application/json"}
+        body = json.dumps(event).encode()
+        urllib.request.urlopen(urllib.request.Request(backend, body, headers)).read()
+    elif untrusted.get("messages"):
+        import example
+        example.handler(event, context)
+    else:
+        import told
+        told.handler(event, context)
+"""
+"""It hands the event to the backend that the page names, so that a test has its job at
+hand; a question without one is for the example's job."""
+
+_TOLD = """
 import time
 from tailrace import Asked, Producer, PublicError, job
 
@@ -28,40 +44,10 @@ def handler(asked: Asked, stream: Producer) -> None:
     stream.write({"type": "data-asked", "data": {"sub": asked.sub}})
     stream.write({"type": "finish"})
 """
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
+"""It answers what asks nothing as `body` says."""
 
 
 def deploy_job(stack: LocalStack) -> None:
     """Create the function that the stack's `JobFunction` names."""
-    role = stack.iam.create_role(
-        RoleName=JOB, AssumeRolePolicyDocument=json.dumps(TRUST)
-    )["Role"]
-    policy = stack.outputs["PublishInvokePolicyArn"]
-    stack.iam.attach_role_policy(RoleName=JOB, PolicyArn=policy)
-    publish = stack.lambda_.get_function_configuration(
-        FunctionName=stack.function("publish")
-    )
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as archive:
-        archive.writestr("app.py", CODE)
-    stack.lambda_.create_function(
-        FunctionName=JOB,
-        Runtime="python3.13",
-        Handler="app.handler",
-        Role=role["Arn"],
-        Code={"ZipFile": code.getvalue()},
-        Layers=[layer["Arn"] for layer in publish["Layers"]],
-        Timeout=60,
-        Environment={
-            "Variables": {"TAILRACE_PUBLISH_FUNCTION": stack.function("publish")}
-        },
-    )
+    example = (chat.EXAMPLE / "job.py").read_text(encoding="utf-8")
+    chat.deploy_job(stack, {"app.py": _APP, "told.py": _TOLD, "example.py": example})

@@ -23,7 +23,7 @@ from demo.local_aws import ROOT
 from demo.server import Server, serving
 from demo.stack import LocalStack
 from tests.support.browser import Visitor
-from tests.support.chatting import JOB, Site, bundle
+from tests.support.chatting import Site, bundle
 from tests.support.deployed import Deployed
 from tests.support.proxy import MAX_UP, Proxy
 from tests.support.watching import Watching
@@ -132,19 +132,17 @@ async def watching(visitor: Visitor, deployed: Deployed, watch_url: str) -> Watc
 
 
 @pytest.fixture(scope="session")
-def site(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Pages with `useChat` of each major, and their backends."""
     folder = tmp_path_factory.mktemp("chat")
     for major in (5, 6, 7):
         bundle(major, folder)
-    example = (chat.EXAMPLE / "job.py").read_text(encoding="utf-8")
-    chat.deploy_job(stack, {"app.py": JOB, "job.py": example})
     with Site(folder).serving() as site:
         yield site
 
 
 @pytest.fixture(scope="session")
-def chat_url(site: Site, demo_url: str) -> str:
-    """The chat of the examples, as the demo serves it; `site` made its job."""
+def chat_url(demo_url: str) -> str:
+    """The chat of the examples, as the demo serves it."""
     chat.build_page()
     return f"{demo_url}/chat/"

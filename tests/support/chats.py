@@ -51,7 +51,7 @@ class Chat:
 
     async def tab(self) -> Page:
         page = await self.visitor.open(self.url)
-        await page.wait_for_function("globalThis.seen")
+        await self._is_there(page)
         return page
 
     def mint(self) -> str:
@@ -61,7 +61,11 @@ class Chat:
 
     async def reload(self, page: Page) -> None:
         await page.reload()
-        await page.wait_for_function("globalThis.seen")
+        await self._is_there(page)
+
+    async def _is_there(self, page: Page) -> None:
+        """The page has looked for an answer that is going on, as it does at first."""
+        await page.wait_for_function("globalThis.seen && globalThis.looked")
 
     async def is_looked_at(self) -> None:
         """Somebody else looks at the stream, until its run has ended."""

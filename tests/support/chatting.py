@@ -45,23 +45,6 @@ def bundle(major: int, folder: Path) -> Path:
     return out
 
 
-JOB = """
-import json, urllib.request
-
-def handler(event, context):
-    backend = event["untrusted"].get("body", {}).get("backend")
-    if backend:
-        headers = {"content-type": "application/json"}
-        body = json.dumps(event).encode()
-        urllib.request.urlopen(urllib.request.Request(backend, body, headers)).read()
-    else:
-        import job
-        job.handler(event, context)
-"""
-"""A function that hands the event to the backend that the page names, so that a test
-has its job at hand; the example's job, where none is named."""
-
-
 @dataclass
 class Backend:
     """Answers the turns of one chat with runs, whose jobs do what the question says:

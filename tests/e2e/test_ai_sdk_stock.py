@@ -1,0 +1,128 @@
+"""The AI SDK's own `WebSocketChatTransport`, with no package of ours in the page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.support.browser import Visitor
+from tests.support.chats import (
+    COUNTED,
+    Chat,
+    Way,
+    ends,
+    ends_whole,
+    half,
+    opened,
+    send,
+    until,
+)
+from tests.support.chatting import Site
+from tests.support.deployed import Deployed
+
+pytest_plugins = ["tests.support.browser_fixtures"]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chat(site: Site, visitor: Visitor, deployed: Deployed) -> AsyncIterator[Chat]:
+    async with opened([Way(7, "stock")], site, visitor, deployed) as (chat,):
+        yield chat
+
+
+async def test_send_stream_and_regenerate(chat: Chat) -> None:
+    page = await chat.tab()
+    await send(page, "count 20")
+    seen = await ends(page)
+    assert (seen["texts"], seen["error"]) == ([COUNTED], None)
+    await page.evaluate("void regenerate()")
+    await until(page, "status !== 'ready'")
+    assert (await ends(page))["texts"] == [COUNTED]
+    assert [turn["trigger"] for turn in chat.backend.turns] == [
+        "submit-message",
+        "regenerate-message",
+    ]
+
+
+async def test_a_reload_a_second_tab_and_a_remount_in_mid_answer(chat: Chat) -> None:
+    page = await chat.tab()
+    await send(page, "wait")
+    await half(page)
+    second = await chat.tab()
+    await half(second)
+    await chat.reload(page)
+    await half(page)
+    await page.evaluate("mount(false)")
+    await page.evaluate("globalThis.seen = null; mount(true)")
+    await page.wait_for_function("seen?.texts[0]?.includes('half')")
+    chat.backend.go.set()
+    await ends_whole(page)
+    await ends_whole(second)
+    assert chat.backend.stopped == []
+
+
+async def test_stop_also_after_resume_looks_away(chat: Chat) -> None:
+    page = await chat.tab()
+    await send(page, "wait")
+    await half(page)
+    await page.evaluate("stop()")
+    await ends(page)
+    await chat.reload(page)
+    await half(page)
+    await page.evaluate("stop()")
+    await ends(page)
+    watcher = await chat.tab()
+    await half(watcher)
+    chat.backend.go.set()
+    await ends_whole(watcher)
+    assert chat.backend.stopped == []
+
+
+async def test_a_tool_call(chat: Chat) -> None:
+    page = await chat.tab()
+    await send(page, "tool")
+    (answer,) = (await ends(page))["answers"]
+    tool = next(part for part in answer["parts"] if part["type"] == "tool-weather")
+    assert (tool["state"], tool["output"]) == ("output-available", {"sky": "grey"})
+
+
+async def test_a_job_that_fails_and_one_that_dies_are_errors(chat: Chat) -> None:
+    page = await chat.tab()
+    await send(page, "fail")
+    seen = await ends(page, "error")
+    assert seen["error"] == "Too long a question."
+    assert seen["texts"][0].startswith("0 1 2")
+    await send(page, "die")
+    await until(page, "status === 'streaming' && texts[1]?.includes('9')")
+    await chat.is_looked_at()
+    seen = await until(page, "status === 'error' && texts.length > 1")
+    assert seen["error"]
+
+
+async def test_an_answer_of_more_than_128_kb_also_after_a_reload(chat: Chat) -> None:
+    whole = "".join(f"{n:07} " * 100 for n in range(180))
+    page = await chat.tab()
+    await send(page, "long 180")
+    await until(page, f"texts[0]?.length === {len(whole)}")
+    await chat.reload(page)
+    await until(page, f"texts[0]?.length === {len(whole)}")
+    chat.backend.go.set()
+    assert (await ends(page))["texts"] == [whole]
+
+
+async def test_a_token_that_expires_in_mid_answer_is_resumed_with_another(
+    chat: Chat,
+) -> None:
+    chat.token_seconds = 4
+    chat.visitor.network_fails = True
+    page = await chat.tab()
+    await send(page, "wait")
+    await half(page)
+    await until(page, "status === 'error'")
+    chat.token_seconds = 900
+    await page.evaluate("void resumeStream()")
+    await until(page, "status === 'streaming'")
+    chat.backend.go.set()
+    await ends_whole(page)
