@@ -291,11 +291,12 @@ function relocate(reader, { run, from, tail }, out) {
 function confirm(reader, asked, { run, tail, active }) {
   // A held slice that disputes this place is of no log.
   reader.held = reader.held.filter((slice) => slice.seq > asked.seq + 1);
-  if (run === null || tail !== asked.seq) return;
+  if (run === null) return;
   if (asked.start !== undefined) {
-    // Where an open should follow, a run lies behind: of a log begun anew.
-    reader.cursor = null;
-  } else if (reader.shown && run === asked.run && !active) {
+    // Where an open should follow, a run lies behind, or none that could open here goes on:
+    // of a log begun anew.
+    if (tail === asked.seq || run < asked.start) reader.cursor = null;
+  } else if (tail === asked.seq && reader.shown && run === asked.run && !active) {
     // The run ended at a cursor that was kept without its `ended`.
     reader.shown = null;
     reader.cursor = { ...asked, ended: true };

@@ -387,13 +387,15 @@ def _confirm(reader: Reader, asked: Cursor, answer: Mapping[str, Any]) -> None:
     """The log goes on from the cursor."""
     # A held piece that disputes this place is of no log.
     reader.held = [piece for piece in reader.held if piece.seq > asked.seq + 1]
-    run = answer["run"]
-    if run is None or answer["tail"] != asked.seq:
+    run, at_tail = answer["run"], answer["tail"] == asked.seq
+    if run is None:
         return
     if asked.start is not None:
-        # Where an open should follow, a run lies behind: of a log begun anew.
-        reader.cursor = None
-    elif reader.shown and run == asked.run and not answer.get("active"):
+        # Where an open should follow, a run lies behind, or none that could open here
+        # goes on: of a log begun anew.
+        if at_tail or run < asked.start:
+            reader.cursor = None
+    elif at_tail and reader.shown and run == asked.run and not answer.get("active"):
         # The run ended at a cursor that was kept without its `ended`.
         reader.shown = None
         reader.cursor = Cursor(asked.run, asked.seq, ended=True)
