@@ -27,9 +27,23 @@ WORLD = "tests/simulation"
 SEEDS, STEPS = 2_000, 600
 
 
+RULES = {
+    "delivery 1": "§7: nothing is pushed that is not in the log",
+    "delivery 2": "§7: the fan-out reads subscriptions after the record exists, pushes in"
+    " order, and fails for no client",
+    "delivery 3": "§3.2, §3.4, §7: a subscription before the read, an answer without a hole",
+    "delivery 4": "§3.3: a sync puts the subscriptions again and replays what is missing",
+    "delivery 5": "§3.3, §3.5: what a consumer drops, holds and takes; `n` of unsubscribe",
+    "delivery 6": "§7: Direct",
+    "rights": "§3.1, §5, §6: tokens, grants, frames that are none",
+}
+"""The rules of PROTOCOL.md beside §2.1 that have mutants."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`rule`: the rule of DESIGN §2 (`log N`) or §3 (`delivery N`) that it breaks."""
+    """`rule`: what it breaks: `log N` (a rule of PROTOCOL.md §2.1; 0: the put itself), or
+    a name of `RULES`."""
 
     name: str
     rule: str
