@@ -404,7 +404,7 @@ def _begin(world: World, entries: list[Entry]) -> None:
         ]
         for stream in streams
     }
-    world.book.fanning[world.kernel.scope] = Fanning(rows)
+    world.book.fanning[world.kernel.scope] = Fanning(rows, None, now)
 
 
 @invariant("G12", "delivering")
@@ -522,6 +522,8 @@ def missed(world: World, fanning: Fanning, record: Record) -> list[str]:
         for row in fanning.rows[record.stream]
         if row.exp * 1000 >= world.kernel.now + SKEW
         and world.row(record.stream, row.connection) is not None
+        # Who left and came again meanwhile has it by the answer to that.
+        and world.book.rows[record.stream, row.connection][2] <= fanning.began
         and row.connection not in fanning.failed
         and not any(
             slice["stream"] == record.stream
