@@ -66,6 +66,7 @@ class PackageTab:
         self.token_life = self.dice.choice([40, 300, 900])
         self._timer = math.inf
         self._superseded: dict[str, str] = {}
+        self._opens: dict[tuple[str, str], int] = {}
         world.book.tabs.append(self)
 
     # ---- what its user does ----------------------------------------------------------
@@ -225,6 +226,13 @@ class PackageTab:
         before = self._superseded.pop(stream, None)
         if before is not None:
             self.world.observe("superseded", reader, before, piece.seq)
+        if piece.open is not None and reader.shown is None:
+            # A run that ended, and all of whose log expired, may be opened again.
+            key = (stream, piece.run)
+            opens = len(self.world.book.facts.get((*key, piece.seq), ()))
+            if opens > self._opens.get(key, 1):
+                reader.trail.pop(piece.run, None)
+            self._opens[key] = opens
         reader.shown = None if piece.end else piece.run
         slice = {
             "stream": stream,
