@@ -205,7 +205,9 @@ class Tab:
         if self.born_expired:
             life, self.born_expired = -5, False
         self.expires = self.world.kernel.now // 1000 + life
-        granted = tuple(self.streams[1:] if self._narrow else self.streams)
+        # Later than the faults, it would outlive the rest.
+        narrow = self._narrow and not self.world.resting
+        granted = tuple(self.streams[1:] if narrow else self.streams)
         self._narrow = False
         return self.world.mint(self.name, self.expires, granted, granted)
 
