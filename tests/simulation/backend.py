@@ -134,10 +134,13 @@ class Backend:
             answers.append(handler.handle(payload))
 
         def done(error: BaseException | None) -> None:
+            if payload.get("operation") == "delete":
+                world.deleting.remove(payload["stream"])
             if error is None:
                 world.observe("told", payload, answers[0], began)
             self._finished(error)
 
         if payload.get("operation") == "delete":
             world.faults.note("deleted")
+            world.deleting.append(payload["stream"])
         world.invoke("publish", play, done)

@@ -134,6 +134,9 @@ class Job:
         """The queue delivers it; now and then while another attempt is under way."""
         if self.done or len(self.attempts) >= (9 if self.world.resting else 5):
             return
+        if self.stream in self.world.deleting and "delete" not in self.world.beside:
+            self.world.kernel.after(5_000, self.deliver)
+            return
         if any(not one.stopped for one in self.attempts):
             self.world.faults.note("repeated-job")
         self.attempts.append(Attempt(self, len(self.attempts)))
@@ -327,6 +330,9 @@ class OneCall:
         self.tries = 30 if self.key else 1
 
     def begin(self) -> None:
+        if self.stream in self.world.deleting and "delete" not in self.world.beside:
+            self.world.kernel.after(5_000, self.begin)
+            return
         process = Process(self.world.kernel, self.name)
         if self.world.faults.on and self.dice.random() < 0.15:
             process.calls_left = self.dice.randrange(40)

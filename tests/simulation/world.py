@@ -119,6 +119,8 @@ class World:
         self._rotations = 0
         self._writing: dict[str, int] = {}
         self._wrote_at: dict[str, int] = {}
+        # Streams of which a `delete` is under way: nobody begins to write them.
+        self.deleting: list[str] = []
 
     # ---- what happens ----------------------------------------------------------------
 
