@@ -207,6 +207,10 @@ def test_without_one_of_its_rights_a_producer_in_process_says_so_and_goes_on(
     try:
         with Producer(stream, transport="in-process") as producer:
             producer.write("a")
+        # The end waits for its pushes within a bound; they may take longer.
+        by = time.monotonic() + 30
+        while "pushes to watchers fail" not in caplog.text and time.monotonic() < by:
+            time.sleep(0.05)
     finally:
         stack.iam.delete_user_policy(UserName=policy_only, PolicyName="denied")
     assert "pushes to watchers fail" in caplog.text
