@@ -313,7 +313,7 @@ MUTANTS = (
         "                if one.exp <= 0:",
     ),
     _in(
-        "delivery.py",
+        "pushing.py",
         "a throttled push fails the batch",
         "delivery 2",
         '            self._count("PushesThrottled", 1)\n',

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tailrace import courier, dialect
+from tailrace import courier, dialect, pushing
 from tailrace.chat import Chats
 from tailrace.courier import Carried, Courier
 from tailrace.ports import Push, Request
+from tailrace.pushing import Pusher
 from tailrace.records import Record
 from tests.simulation.chats import play
 from tests.simulation.world import Violation
@@ -40,17 +41,17 @@ def test_a_seed_decides_everything() -> None:
 
 
 def goes_on_behind_a_failed_push(patch: pytest.MonkeyPatch) -> None:
-    whole = Courier._push
+    whole = Pusher.push
 
-    def push(self: Courier, *given: Any) -> Push:
+    def push(self: Pusher, *given: Any) -> Push:
         outcome = whole(self, *given)
         return Push.DONE if outcome is Push.FAILED else outcome
 
-    patch.setattr(Courier, "_push", push)
+    patch.setattr(Pusher, "push", push)
 
 
 def takes_an_unknown_outcome_for_accepted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(courier, "_TRIES", 1)
+    patch.setattr(pushing, "_TRIES", 1)
     goes_on_behind_a_failed_push(patch)
 
 

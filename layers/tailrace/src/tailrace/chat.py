@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 
 from . import dialect, frames, tokens
@@ -34,9 +33,8 @@ from .ports import (
     Request,
     State,
 )
+from .pushing import Count
 from .records import Record
-
-Count = Callable[[str, int], None]
 
 MAX_REQUESTS = 50
 # How long a job may take to begin.

@@ -8,7 +8,7 @@ where it stops; and then a repair is asked for. Two couriers of one request only
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .dialect import Step, steps
@@ -23,11 +23,9 @@ from .ports import (
     Request,
     State,
 )
+from .pushing import Count, Pusher
 from .records import Record
 
-Count = Callable[[str, int], None]
-
-_TRIES = 2
 # A repair is asked for once in its delay and this, however many pushes fail meanwhile.
 _REPAIR_MS = 5_000
 FIRST_REPAIR_SECONDS = 1
@@ -59,9 +57,9 @@ class Courier:
     ) -> None:
         self._log = log
         self._state = state
-        self._gateway = gateway
         self._repairs = repairs
         self._clock = clock
+        self._pusher = Pusher(gateway, clock, count)
         self._count = count
 
     def bring(
@@ -91,7 +89,9 @@ class Courier:
             records = self._log.range(request.stream, request.seq)
         try:
             for step in steps(request, records):
-                carried.outcome = self._push(request.connection, step.frame, deadline)
+                carried.outcome = self._pusher.push(
+                    request.connection, step.frame, deadline
+                )
                 if carried.outcome is not Push.DONE:
                     break
                 reached = step
@@ -137,15 +137,3 @@ class Courier:
             self._state.remove_request(request.stream, request.connection, request.id)
         else:
             self._state.advance(request, reached.sent, reached.seq, self._clock())
-
-    def _push(self, connection: str, frame: str, deadline: int) -> Push:
-        """Push a frame, with one retry."""
-        outcome = Push.FAILED
-        for _ in range(_TRIES):
-            if self._clock() >= deadline:
-                break
-            outcome = self._gateway.push(connection, frame)
-            if outcome in (Push.DONE, Push.GONE):
-                break
-            self._count("PushesThrottled", 1)
-        return outcome

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from .errors import Unavailable
 from .ports import Clock, Gateway, Push, Request, Subscription
+from .pushing import Count, Pusher
 from .records import Record
 from .slices import merge
 
 if TYPE_CHECKING:
     from .courier import Courier
 
-Count = Callable[[str, int], None]
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
 """Runs tasks, side by side if it can; returns when all have returned."""
 
@@ -30,8 +30,6 @@ Queue = list[tuple[Subscription, list[str]]]
 
 Errands = list[tuple[Request, Sequence[Record]]]
 """The requests of one connection, each with the new records of its stream."""
-
-_TRIES = 2
 
 
 class Subscribers(Protocol):
@@ -62,8 +60,8 @@ class Delivery:
         count: Count = lambda name, value: None,
     ) -> None:
         self._state = state
-        self._gateway = gateway
         self._clock = clock
+        self._pusher = Pusher(gateway, clock, count)
         self._run_all = run_all
         self._courier = courier
         self._net = net
@@ -138,7 +136,7 @@ class Delivery:
         pushed = 0
         outcome = Push.DONE
         while outcome is Push.DONE and pushed < len(frames):
-            outcome = self._push(connection, frames[pushed], deadline)
+            outcome = self._pusher.push(connection, frames[pushed], deadline)
             if outcome is Push.DONE:
                 pushed += 1
         self._count("SlicesPushed", pushed)
@@ -148,18 +146,6 @@ class Delivery:
                 self._drop(subscription)
         else:
             self._count("SlicesDropped", len(frames) - pushed)
-        return outcome
-
-    def _push(self, connection: str, frame: str, deadline: int) -> Push:
-        """Push a frame, with one retry; after that the client repairs itself."""
-        outcome = Push.FAILED
-        for _ in range(_TRIES):
-            if self._clock() >= deadline:
-                break
-            outcome = self._gateway.push(connection, frame)
-            if outcome in (Push.DONE, Push.GONE):
-                break
-            self._count("PushesThrottled", 1)
         return outcome
 
     def _drop(self, subscription: Subscription) -> None:

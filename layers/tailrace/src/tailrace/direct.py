@@ -12,8 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .delivery import Count, Delivery, Subscribers
+from .delivery import Delivery, Subscribers
 from .ports import Clock, LogStore, Request, Subscription
+from .pushing import Count
 from .records import Record
 
 LIST_MS = 1_000

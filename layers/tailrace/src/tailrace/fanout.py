@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .delivery import Count, Delivery
+from .delivery import Delivery
 from .errors import Invalid
 from .ports import Clock
+from .pushing import Count
 from .records import Record, from_item
 
 

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ..delivery import Count, Delivery, Subscribers
+from ..delivery import Delivery, Subscribers
 from ..direct import Direct, RecentSubscribers
 from ..ports import Clock, Gateway
+from ..pushing import Count
 from ..records import Record
 
 # Threads only hide the network's wait.
