@@ -23,6 +23,7 @@ from tests.support.chats import (
     everywhere,
     half,
     opened,
+    regenerated,
     send,
     until,
 )
@@ -101,10 +102,7 @@ async def test_stop_after_resume_looks_away_and_cancel_stops_the_job(
 async def test_regenerate(chat: Chat) -> None:
     page = await chat.tab()
     await send(page, "count 5")
-    await ends(page)
-    await page.evaluate("void regenerate()")
-    await until(page, "status !== 'ready'")
-    seen = await ends(page)
+    seen = await regenerated(page, await ends(page))
     assert seen["texts"] == ["0 1 2 3 4 "]
     assert [turn["trigger"] for turn in chat.backend.turns] == [
         "submit-message",

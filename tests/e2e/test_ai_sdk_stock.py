@@ -16,6 +16,7 @@ from tests.support.chats import (
     ends_whole,
     half,
     opened,
+    regenerated,
     send,
     until,
 )
@@ -37,9 +38,7 @@ async def test_send_stream_and_regenerate(chat: Chat) -> None:
     await send(page, "count 20")
     seen = await ends(page)
     assert (seen["texts"], seen["error"]) == ([COUNTED], None)
-    await page.evaluate("void regenerate()")
-    await until(page, "status !== 'ready'")
-    assert (await ends(page))["texts"] == [COUNTED]
+    assert (await regenerated(page, seen))["texts"] == [COUNTED]
     assert [turn["trigger"] for turn in chat.backend.turns] == [
         "submit-message",
         "regenerate-message",

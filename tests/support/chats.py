@@ -135,7 +135,9 @@ async def send(page: Page, text: str) -> None:
 
 async def until(page: Page, what: str) -> dict[str, Any]:
     """Wait until it is so; return what the page shows."""
-    await page.wait_for_function(f"(({{status, texts, error}}) => {what})(seen)")
+    await page.wait_for_function(
+        f"(({{status, texts, answers, error}}) => {what})(seen)"
+    )
     seen: dict[str, Any] = await page.evaluate("seen")
     return seen
 
@@ -153,3 +155,11 @@ async def ends_whole(page: Page) -> None:
     """Wait for the end of an answer to `wait`; nothing is missing, doubled or moved."""
     (text,) = (await ends(page))["texts"]
     assert text.replace("half ", "").replace(". ", "") == COUNTED
+
+
+async def regenerated(page: Page, seen: dict[str, Any]) -> dict[str, Any]:
+    """Ask for another answer instead of the one that is seen; wait for its end."""
+    (first,) = seen["answers"]
+    await page.evaluate("void regenerate()")
+    another = f"answers[0] && answers[0].id !== '{first['id']}'"
+    return await until(page, f"status === 'ready' && {another}")
