@@ -96,6 +96,7 @@ def surroundings(calls: Calls) -> Iterator[None]:
                 **ENVIRONMENT,
                 **aws.environment,
                 "TAILRACE_CONNECTIONS_URL": f"http://127.0.0.1:{port.get()}/v1",
+                "TAILRACE_FANOUT_FUNCTION": "tailrace-fanout",
                 "TAILRACE_SECRET": "KeyRing",
             }
             with patch.dict(os.environ, environment):

@@ -126,14 +126,15 @@ class Cloud:
 
     def call(self, service: str, operation: str, url: str, body: bytes) -> Answer:
         if operation == "Invoke":
-            return self._invoke(json.loads(body))
+            name = url.split("/functions/")[1].split("/", maxsplit=1)[0]
+            return self._invoke(name.removeprefix("tailrace-"), json.loads(body))
         if operation == "GetSecretValue":
             self.tally["secrets.calls"] += 1
             secret = json.dumps({"ARN": KEY_RING, "SecretString": json.dumps(RING)})
             return self.travel("secret", lambda: (200, secret.encode()))
         raise RuntimeError(f"{service}.{operation} is not there")
 
-    def _invoke(self, payload: Any) -> Answer:
+    def _invoke(self, function: str, payload: Any) -> Answer:
         answers: list[Any] = []
 
         def begin(wake: Callable[[], None]) -> None:
@@ -141,7 +142,7 @@ class Cloud:
                 answers.append(answer)
                 wake()
 
-            self.functions.invoke("publish", payload, done)
+            self.functions.invoke(function, payload, done)
 
         def work() -> Answer:
             self.kernel.park(begin)

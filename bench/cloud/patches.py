@@ -35,6 +35,7 @@ ENVIRONMENT = {
     "TAILRACE_STATE_TABLE": "State",
     "TAILRACE_SECRET": KEY_RING,
     "TAILRACE_PUBLISH_FUNCTION": "tailrace-publish",
+    "TAILRACE_FANOUT_FUNCTION": "tailrace-fanout",
     "TAILRACE_CONNECTIONS_URL": "https://abcdef1234.execute-api.us-east-1.amazonaws.com/v1",
     "TAILRACE_ORIGINS": "*",
     "TAILRACE_RETENTION_HOURS": "72",
@@ -77,6 +78,7 @@ def patched(cloud: Cloud) -> Iterator[None]:
         stack.enter_context(patch.object(sys, "stdout", Printed(cloud, sys.stdout)))
         # What was made in an earlier world leads to it.
         wiring._session.cache_clear()
+        wiring._made.cache_clear()
         stack.enter_context(patch.object(deployment, "_shared", [deployment._Shared()]))
         stack.enter_context(patch("boto3.DEFAULT_SESSION", None))
         yield

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tailrace.ports import Connection, Lease, Request, Rights, Subscription
 
 RIGHTS = Rights("user-7", 2_000_000_000, ("chat:*",), ("chat:42",))
@@ -63,7 +65,7 @@ def test_a_removed_connection_leaves_no_row(state: Any) -> None:
     state.subscribe(subscription("c2"), LATER)
     state.remove_connection("c1")
     assert state.connection("c1") is None
-    assert state.subscribers("s") == [subscription("c2")]
+    assert list(state.subscribers("s")) == [subscription("c2")]
     assert state.connections_of("user-7") == ["c2"]
 
 
@@ -89,31 +91,42 @@ def test_all_subscribers_of_a_stream_are_found(state: Any) -> None:
     assert sorted(found, key=lambda one: one.connection) == wanted
 
 
+def test_subscribers_are_found_page_by_page(
+    state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailrace.adapters.dynamodb._SUBSCRIBERS", 4)
+    wanted = [subscription(f"c{number:02}") for number in range(12)]
+    for one in wanted:
+        state.subscribe(one, LATER)
+    found = state.subscribers("s")
+    assert sorted(found, key=lambda one: one.connection) == wanted
+
+
 def test_a_late_subscribe_does_not_undo_a_later_one(state: Any) -> None:
     state.subscribe(subscription(n=5), LATER)
     state.subscribe(subscription(n=4), LATER)
-    assert state.subscribers("s") == [subscription(n=5)]
+    assert list(state.subscribers("s")) == [subscription(n=5)]
 
 
 def test_a_late_unsubscribe_does_not_undo_a_later_subscribe(state: Any) -> None:
     state.put_connection(Connection("c1", RIGHTS), LATER)
     state.subscribe(subscription(n=5), LATER)
     state.unsubscribe("s", "c1", 4)
-    assert state.subscribers("s") == [subscription(n=5)]
+    assert list(state.subscribers("s")) == [subscription(n=5)]
     state.unsubscribe("s", "c1", 6)
     state.unsubscribe("s", "c1", 6)
-    assert state.subscribers("s") == []
+    assert list(state.subscribers("s")) == []
     assert state.connection("c1").streams == {}
 
 
 def test_a_wrong_gone_drops_only_the_version_that_was_read(state: Any) -> None:
     state.subscribe(subscription(n=1), LATER)
-    read = state.subscribers("s")[0]
+    (read,) = state.subscribers("s")
     state.subscribe(subscription(n=2), LATER)
     state.drop(read)
-    assert state.subscribers("s") == [subscription(n=2)]
+    assert list(state.subscribers("s")) == [subscription(n=2)]
     state.drop(subscription(n=2))
-    assert state.subscribers("s") == []
+    assert list(state.subscribers("s")) == []
 
 
 def test_a_lease_belongs_to_one_writer_of_one_run(state: Any) -> None:
@@ -168,7 +181,7 @@ def test_what_is_said_of_a_request_that_is_gone_does_not_bring_it_back(
     assert state.claim_watch(request(), 1) is False
     assert state.claim_repair(request(), 10, 20) is False
     assert state.request("s", "c1", "r1") is None
-    assert state.subscribers("s") == []
+    assert list(state.subscribers("s")) == []
     assert state.connection("c1").requests == {}
 
 
@@ -199,4 +212,4 @@ def test_a_removed_connection_leaves_no_request(state: Any) -> None:
     state.put_request(request(), LATER)
     state.put_request(request("c2"), LATER)
     state.remove_connection("c1")
-    assert state.subscribers("s") == [request("c2")]
+    assert list(state.subscribers("s")) == [request("c2")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from tailrace.audience import SHARE
 from tests.support.deployed import Deployed
 from tests.support.socket import TIMEOUT, Socket, Watcher, open_socket
 
@@ -115,6 +117,41 @@ async def test_a_thousand_chunks_reach_every_kind_of_consumer(
     for one in (first, tab, late, cut, after):
         assert one.chunks == {run.run: run.chunks}
         assert one.ends == {run.run: "completed"}
+
+
+async def test_a_large_audience_is_served_by_several_invocations_at_once(
+    deployed: Deployed,
+) -> None:
+    """Most of it is dead. Each batch drops those rows, so they are put before each."""
+    run = Run(deployed, deployed.new_stream(), 3 * BATCH)
+    url, token = deployed.stack.socket_url, deployed.token(run.stream)
+    watchers = [Watcher(url, token, run.stream) for _ in range(12)]
+    later = {"N": str(int(time.time()) + 600)}
+
+    def crowd() -> None:
+        for number in range(2 * SHARE):
+            key = {"pk": {"S": f"stream#{run.stream}"}, "sk": {"S": f"{number:04}"}}
+            deployed.stack.dynamodb.put_item(
+                TableName=deployed.stack.state_table,
+                Item={**key, "n": {"N": "1"}, "exp": later, "expires_at": later},
+            )
+
+    async def write() -> None:
+        await asyncio.gather(*(one.has(0) for one in watchers))
+        for _ in range(3):
+            await asyncio.to_thread(crowd)
+            await asyncio.to_thread(run.write)
+        await asyncio.to_thread(run.end)
+
+    def handed_over() -> int:
+        return sum("SharesHandedOver" in line for line in deployed.stack.logs("fanout"))
+
+    before = handed_over()
+    await together(*(one.watch(ended) for one in watchers), write())
+    for one in watchers:
+        assert one.chunks == {run.run: run.chunks}
+        assert one.ends == {run.run: "completed"}
+    assert handed_over() > before
 
 
 async def test_one_connection_carries_twenty_streams(deployed: Deployed) -> None:

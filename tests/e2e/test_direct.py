@@ -141,6 +141,7 @@ def policy_only(direct: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
         "TAILRACE_LOG_TABLE": stack.log_table,
         "TAILRACE_STATE_TABLE": stack.state_table,
         "TAILRACE_CONNECTIONS_URL": stack.outputs["ConnectionsUrl"],
+        "TAILRACE_FANOUT_FUNCTION": stack.function("fanout"),
         "TAILRACE_DELIVERY": "Direct",
     }.items():
         monkeypatch.setenv(name, value)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import boto3
 import pytest
@@ -22,6 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from demo.local_aws import REGION, ROOT
 from demo.stack import FunctionName, LocalStack
+from tailrace.audience import SHARE
 from tests.support.answers import JOB
 from tests.support.deployed import Deployed
 
@@ -29,7 +30,7 @@ TIMEOUT = 30
 RUN = "01a00000-0000-7000-8000-000000000000"
 
 Frame = dict[str, Any]
-On = Literal["Log", "State", "KeyRing", "POST", "DELETE", "JobFunction"]
+On = Literal["Log", "State", "KeyRing", "POST", "DELETE", "JobFunction", "fanout"]
 
 
 class Refused(Exception):
@@ -268,6 +269,31 @@ def forgets_who_is_gone(deployed: Deployed) -> None:
             time.sleep(0.05)
 
 
+def hands_over(deployed: Deployed) -> None:
+    """What cannot be handed over is pushed all the same; but that is counted."""
+    stream = deployed.new_stream("iam")
+    stack = deployed.stack
+    later = {"N": str(int(time.time()) + 600)}
+    for number in range(SHARE + 1):
+        key = {"pk": {"S": f"stream#{stream}"}, "sk": {"S": f"nobody{number}"}}
+        stack.dynamodb.put_item(
+            TableName=stack.state_table,
+            Item={**key, "n": {"N": "1"}, "exp": later, "expires_at": later},
+        )
+
+    def counted(metric: str) -> int:
+        return sum(f'"{metric}"' in line for line in stack.logs("fanout"))
+
+    refused, handed = counted("SharesRefused"), counted("SharesHandedOver")
+    publish(deployed, "open", stream=stream, writer="w")
+    deadline = time.monotonic() + TIMEOUT
+    while counted("SharesHandedOver") == handed:
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
+    if counted("SharesRefused") > refused:
+        raise Refused("its shares")
+
+
 @contextlib.contextmanager
 def crashes_are_refusals(
     deployed: Deployed, function: FunctionName
@@ -304,6 +330,7 @@ class Case:
 
 SECRET = "secretsmanager:GetSecretValue"
 CONNECTIONS = "execute-api:ManageConnections"
+NAMES: tuple[str, ...] = get_args(On)
 CASES = [
     Case(
         "websocket",
@@ -332,6 +359,7 @@ CASES = [
     Case("fanout", "dynamodb:Query", "State", pushes),
     Case("fanout", CONNECTIONS, "POST", pushes),
     Case("fanout", "dynamodb:DeleteItem", "State", forgets_who_is_gone),
+    Case("fanout", "lambda:InvokeFunction", "fanout", hands_over),
     Case("fanout", "dynamodb:Query", "Log", serves_the_sdk),
     Case("fanout", "dynamodb:UpdateItem", "State", serves_the_sdk),
 ]
@@ -364,6 +392,7 @@ def denied(stack: LocalStack, case: Case) -> Iterator[None]:
         "POST": "arn:aws:execute-api:*:*:*/v1/POST/@connections/*",
         "DELETE": "arn:aws:execute-api:*:*:*/v1/DELETE/@connections/*",
         "JobFunction": f"arn:aws:lambda:*:*:function:{JOB}",
+        "fanout": f"arn:aws:lambda:*:*:function:{stack.function('fanout')}",
     }[case.on]
     statement = {"Effect": "Deny", "Action": case.action, "Resource": resource}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
@@ -414,11 +443,7 @@ def listed(value: Any) -> list[Any]:
 
 def resource_name(resource: Any) -> str:
     text = json.dumps(resource)
-    return next(
-        name
-        for name in ("JobFunction", "POST", "DELETE", "Log", "State", "KeyRing")
-        if name in text
-    )
+    return next(name for name in NAMES if name in text)
 
 
 # --- publishers -------------------------------------------------------------------

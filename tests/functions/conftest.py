@@ -51,6 +51,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         "TAILRACE_STATE_TABLE": "State",
         "TAILRACE_SECRET": "KeyRing",
         "TAILRACE_CONNECTIONS_URL": "https://example.invalid/live",
+        "TAILRACE_FANOUT_FUNCTION": "tailrace-fanout",
         "TAILRACE_ORIGINS": "https://app.example.com",
         "TAILRACE_RETENTION_HOURS": "72",
         "TAILRACE_LEASE_SECONDS": "30",

@@ -16,6 +16,8 @@ from moto.sqs.models import sqs_backends
 from tailrace import chunks
 from tailrace.adapters.apigateway import ApiGateway, GatewayRefused
 from tailrace.adapters.jobs import LambdaJobs
+from tailrace.adapters.relay import LambdaRelay
+from tailrace.audience import SHARE
 from tailrace.ports import Push
 from tests.functions.conftest import ROOT, event
 from tests.support.worlds import World
@@ -121,6 +123,32 @@ def test_the_feed_is_pushed_to_who_subscribes(connected: Invoke, aws: World) -> 
     assert (slice_["seq"], slice_["next"]) == (1, 5)
     assert slice_["chunks"] == ["Hello", ", world"]
     assert connected("fanout", event("fanout/expiry.json")) == {"batchItemFailures": []}
+
+
+def test_a_share_of_a_large_audience_is_pushed(connected: Invoke, aws: World) -> None:
+    assert connected("fanout", event("fanout/share.json")) == {}
+    assert [frame["chunks"] for frame in frames(aws)] == [["Hello", ", world"]]
+    assert len(aws.gateway.sent["TkQ2mgXyoAMCJkA="]) == 1
+
+
+def test_what_is_more_than_a_share_is_handed_to_the_function_itself(
+    connected: Invoke, aws: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[str] = []
+
+    def invoke(relay: LambdaRelay, payload: bytes) -> bool:
+        handed.append(relay._function)
+        return bool(connected("fanout", json.loads(payload)) == {})
+
+    monkeypatch.setattr(LambdaRelay, "_invoke", invoke)
+    table = boto3.resource("dynamodb", region_name="us-east-1").Table("State")
+    with table.batch_writer() as rows:
+        for number in range(SHARE + 1):
+            row = {"pk": f"stream#{STREAM}", "sk": f"c{number}", "n": 1, "exp": 2**32}
+            rows.put_item(Item=row)
+    assert connected("fanout", event("fanout/batch.json")) == {"batchItemFailures": []}
+    assert handed == ["tailrace-fanout"] * 2
+    assert sum(map(len, aws.gateway.sent.values())) == SHARE + 1
 
 
 def test_in_direct_delivery_the_publish_function_pushes_before_it_answers(

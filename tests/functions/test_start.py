@@ -58,6 +58,7 @@ ENVIRONMENT = {
     "TAILRACE_STATE_TABLE": "State",
     "TAILRACE_SECRET": "KeyRing",
     "TAILRACE_CONNECTIONS_URL": "https://example.invalid/live",
+    "TAILRACE_FANOUT_FUNCTION": "tailrace-fanout",
     "TAILRACE_ORIGINS": "*",
     "POWERTOOLS_SERVICE_NAME": "tailrace",
     "POWERTOOLS_METRICS_NAMESPACE": "Tailrace",

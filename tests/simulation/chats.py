@@ -294,6 +294,8 @@ class ChatWorld(World):
         kind: str,
         play: Callable[[Any], None],
         on_done: Callable[[BaseException | None], None],
+        *,
+        scope: object = None,
     ) -> None:
         """As it is; but who is killed on a client's frame kills that client's socket:
         API Gateway then sends a frame without a type. So nobody is, here."""
@@ -301,7 +303,7 @@ class ChatWorld(World):
         if kind == "websocket":
             killed.pop("killed", None)
         self.faults.rates = killed
-        super().invoke(kind, play, on_done)
+        super().invoke(kind, play, on_done, scope=scope)
         self.faults.rates = kept
 
     def mint(

@@ -39,6 +39,7 @@ KINDS = {
     "odd-frames": "a client gets a frame that it does not know",
     "keys-rotate": "the key ring gets another key, and loses the one before",
     "strict": "the quotas of a client are small",
+    "share-refused": "Lambda takes no share of an audience now",
 }
 
 HAPPENINGS = {
@@ -74,6 +75,8 @@ HAPPENINGS = {
     "evicted": "of too many connections of one sub the oldest is closed",
     "throttled-replay": "a sub has replayed too much, and waits",
     "compacted": "a consumer is shown compacted chunks",
+    "handed-share": "a share of an audience is pushed by another invocation",
+    "lost-share": "that invocation dies",
 }
 """What happens in worlds beyond the dice above; counted to see that all of it does."""
 

@@ -21,7 +21,7 @@ from tailrace.errors import (
     Superseded,
     TailraceError,
 )
-from tailrace.ports import Lease, Push, Subscription
+from tailrace.ports import Lease, Push, Share, Subscription
 from tailrace.records import Record
 
 from .contents import content, merged, whose
@@ -44,6 +44,9 @@ SKEW = 2_200
 """How far two clocks may be apart, ms."""
 LIST = 1_000
 """How old a publisher's list of subscribers may be, ms."""
+
+RATE = 10
+"""Pushes a second to one large audience."""
 
 RETENTION = 3_600
 LONGEST = 50_000
@@ -86,6 +89,8 @@ class Book:
     delivering: set[tuple[Pushes, str]] = field(default_factory=set)
     # When a publisher found a connection gone.
     gone: dict[tuple[Pushes, str], int] = field(default_factory=dict)
+    # Until when the feed's fan-out leaves a large audience alone.
+    rests: dict[str, int] = field(default_factory=dict)
     handovers: set[tuple[str, int]] = field(default_factory=set)
     calls: dict[str, dict[str, list[Record]]] = field(default_factory=dict)
     # Who asked for a cancel of which runs; `*`: of whatever is active.
@@ -100,10 +105,14 @@ class Fanning:
     rows: dict[str, list[Subscription]]
     pushes: Pushes | None = None
     began: int = 0
-    pushing: dict[str, str] = field(default_factory=dict)
+    pushing: dict[tuple[str, str], str] = field(default_factory=dict)
     failed: dict[str, list[tuple[str, Push]]] = field(default_factory=dict)
     done: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
+    # Shares that are under way, whose invocations died, and the pushes of each stream.
+    shares: list[Share] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    shared: dict[str, int] = field(default_factory=dict)
 
 
 # ---- the log -------------------------------------------------------------------------
@@ -407,6 +416,51 @@ def _begin(world: World, entries: list[Entry]) -> None:
     world.book.fanning[world.kernel.scope] = Fanning(rows, None, now)
 
 
+@invariant("G12", "fanning")
+def a_large_audience_is_left_alone_for_a_while(
+    world: World, entries: list[Entry]
+) -> None:
+    for one in entries:
+        rest = world.book.rests.get(one.record.stream, 0)
+        left = rest - world.kernel.now
+        assert left <= 1, f"{one.record.stream} is pushed to {left} ms too soon"
+
+
+@invariant("G12", "fanned")
+def _rest(world: World, entries: list[Entry], failed: list[str]) -> None:
+    fanning = world.book.fanning[world.kernel.scope]
+    for stream, pushes in fanning.shared.items():
+        window = min(pushes * 1_000 // RATE, 20_000)
+        world.book.rests[stream] = fanning.began + window
+
+
+@invariant("G12", "sharing")
+def _hand_over(world: World, scope: object, share: Share) -> None:
+    fanning = world.book.fanning.get(scope)
+    if fanning is not None:
+        fanning.shares.append(share)
+        stream = share.subscriptions[0].stream
+        pushes = len(share.subscriptions) * len(share.frames)
+        fanning.shared[stream] = fanning.shared.get(stream, 0) + pushes
+
+
+@invariant("G12", "shared")
+def _end_share(
+    world: World, scope: object, share: Share, error: BaseException | None
+) -> None:
+    fanning = world.book.fanning.get(scope)
+    if fanning is not None:
+        fanning.shares.remove(share)
+        if error is not None:
+            fanning.lost |= {one.connection for one in share.subscriptions}
+
+
+@invariant("G12", "fanned", "delivered-by")
+def no_batch_ends_before_its_shares(world: World, *_: object) -> None:
+    fanning = world.book.fanning[world.kernel.scope]
+    assert not fanning.shares, f"{len(fanning.shares)} shares are still pushed"
+
+
 @invariant("G12", "delivering")
 def a_publisher_pushes_a_stream_by_one_batch_at_a_time(
     world: World, pushes: Pushes, stream: str
@@ -437,13 +491,15 @@ def a_connection_is_pushed_to_in_order(world: World, id: str, frame: str) -> Non
     fanning = world.book.fanning.get(world.kernel.scope)
     if fanning is None:
         return
-    assert id not in fanning.pushing, f"two pushes to {id} at a time"
-    fanning.pushing[id] = frame
-    failed = fanning.failed.get(id, [])
+    slice = json.loads(frame)
+    # A share is pushed beside what else its connections get, which are other streams.
+    place = (id, slice["stream"] if fanning.shared else "")
+    assert place not in fanning.pushing, f"two pushes to {id} at a time"
+    fanning.pushing[place] = frame
+    failed = [] if fanning.shared else fanning.failed.get(id, [])
     if failed:
         assert len(failed) == 1 and failed[0][0] == frame, f"{id} misses a slice"
         assert failed[0][1] is not Push.GONE, f"{id} is gone, and pushed to"
-    slice = json.loads(frame)
     for before in fanning.done.get(id, []):
         if before["stream"] == slice["stream"]:
             assert before["next"] <= slice["seq"], f"{id}: {slice['seq']} is late"
@@ -456,10 +512,11 @@ def _note_push(world: World, id: str, frame: str, outcome: Push | None) -> None:
         return
     if fanning.pushes is not None and outcome is Push.GONE:
         world.book.gone[fanning.pushes, id] = world.kernel.now
-    fanning.pushing.pop(id, None)
+    slice = json.loads(frame)
+    fanning.pushing.pop((id, slice["stream"] if fanning.shared else ""), None)
     if outcome is Push.DONE:
         fanning.failed.pop(id, None)
-        fanning.done.setdefault(id, []).append(json.loads(frame))
+        fanning.done.setdefault(id, []).append(slice)
     elif outcome is not None:
         fanning.failed.setdefault(id, []).append((frame, outcome))
 
@@ -525,6 +582,7 @@ def missed(world: World, fanning: Fanning, record: Record) -> list[str]:
         # Who left and came again meanwhile has it by the answer to that.
         and world.book.rows[record.stream, row.connection][2] <= fanning.began
         and row.connection not in fanning.failed
+        and row.connection not in fanning.lost
         and not any(
             slice["stream"] == record.stream
             and slice["seq"] <= record.seq

@@ -35,6 +35,7 @@ RULES = {
     "delivery 4": "§3.3: a sync puts the subscriptions again and replays what is missing",
     "delivery 5": "§3.3, §3.5: what a consumer drops, holds and takes; `n` of unsubscribe",
     "delivery 6": "§7: Direct",
+    "delivery 7": "§7: large audiences",
     "rights": "§3.1, §5, §6: tokens, grants, frames that are none",
 }
 """The rules of PROTOCOL.md beside §2.1 that have mutants."""
@@ -297,9 +298,9 @@ MUTANTS = (
         "the query for subscriptions is not consistent",
         "delivery 2",
         f"{WORLD}/world.py",
-        "        return self.state.subscribers(stream)\n",
+        "        found = self.state.subscribers(stream)\n",
         "        late = self.kernel.now - 500\n"
-        "        return [\n"
+        "        found = [\n"
         "            one\n"
         "            for one in self.state.subscribers(stream)\n"
         "            if self.book.rows[stream, one.connection][2] < late\n"
@@ -324,8 +325,8 @@ MUTANTS = (
         "delivery.py",
         "a client that was throttled fails its stream",
         "delivery 2",
-        "        return streams.keys() - subscribers.keys()",
-        "        return {one for one in streams if not subscribers.get(one, [0])}",
+        "        return Delivered(failed, rest)",
+        "        return Delivered({*failed, *(queues and streams)}, rest)",
     ),
     _in(
         "fanout.py",
@@ -520,8 +521,8 @@ MUTANTS = (
         "direct.py",
         "what is put during a push is dropped",
         "delivery 6",
-        "                queue.pushing = False\n                if again:",
-        "                queue.pushing = False\n                queue.records = {}\n                if again:",
+        "                queue.pushing = False\n",
+        "                queue.pushing = False\n                queue.records = {}\n",
     ),
     _in(
         "direct.py",
@@ -538,6 +539,42 @@ MUTANTS = (
         "        return _of(self._log.append(stream, run, writer, seq, texts))",
         "        record = self._log.append(stream, run, writer, seq, texts)\n"
         "        self._settle(stream)\n        return _of(record)",
+    ),
+    # ---- large audiences --------------------------------------------------------------
+    _in(
+        "delivery.py",
+        "a batch ends before its shares",
+        "delivery 7",
+        "                if not done():",
+        "                if not done:",
+    ),
+    _in(
+        "delivery.py",
+        "a share that was refused is forgotten",
+        "delivery 7",
+        "                    self.push(share)\n",
+        "",
+    ),
+    _in(
+        "delivery.py",
+        "what lies behind the first share is forgotten",
+        "delivery 7",
+        "        while some := list(islice(subscriptions, self._share)):",
+        "        if some := list(islice(subscriptions, self._share)):",
+    ),
+    _in(
+        "delivery.py",
+        "exp is not checked for a share",
+        "delivery 7",
+        "                if one.exp * 1000 > now\n",
+        "",
+    ),
+    _in(
+        "fanout.py",
+        "a large audience is not left alone",
+        "delivery 7",
+        "        if left > 0:",
+        "        if left > 9**9:",
     ),
     # ---- rights -----------------------------------------------------------------------
     _in(

@@ -7,13 +7,19 @@ stands still between two invocations.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tailrace.delivery import Delivery
+from tailrace.audience import from_event, to_event
+from tailrace.delivery import Delivered, Delivery
 from tailrace.direct import Direct, RecentSubscribers
+from tailrace.fanout import Fanout
+from tailrace.ports import Share
 from tailrace.records import Record
 
+from .feed import RESERVE, TIMEOUT
+from .invariants import RATE
 from .kernel import Process
 
 if TYPE_CHECKING:
@@ -83,6 +89,46 @@ class Pushes:
             self._kernel.start(process, push, done, scope=object())
 
 
+class Relay:
+    """Lambda, as it takes shares: by the fan-out's containers, or not now."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def hand_over(self, share: Share) -> Callable[[], bool]:
+        world, scope = self._world, self._world.kernel.scope
+        if world.faults.hit("share-refused"):
+            return lambda: False
+        ended: list[BaseException | None] = []
+        waiting: list[Callable[[], None]] = []
+        world.faults.note("handed-share")
+
+        def play(fanout: Fanout) -> None:
+            deadline = world.kernel.process().clock() + TIMEOUT - RESERVE
+            told = from_event(json.loads(to_event(share)))
+            assert told is not None
+            fanout.push_share(told, deadline)
+
+        def done(error: BaseException | None) -> None:
+            world.observe("ran", error)
+            world.observe("shared", scope, share, error)
+            if error is not None:
+                world.faults.note("lost-share")
+            ended.append(error)
+            for wake in waiting:
+                wake()
+
+        world.observe("sharing", scope, share)
+        world.invoke("fanout", play, done, scope=scope)
+
+        def wait() -> bool:
+            if not ended:
+                world.kernel.park(waiting.append)
+            return True
+
+        return wait
+
+
 class _Observed(Delivery):
     """Tells the invariants what is to be delivered, and what came of it."""
 
@@ -93,22 +139,30 @@ class _Observed(Delivery):
         recent: RecentSubscribers,
         clock: Callable[[], int],
     ) -> None:
-        super().__init__(recent, world.api, clock, world.kernel.side_by_side)
+        super().__init__(
+            recent,
+            world.api,
+            clock,
+            world.kernel.side_by_side,
+            relay=Relay(world),
+            share=world.share,
+            rate=RATE,
+        )
         self._pushes = pushes
         self._world = world
 
     def deliver(
         self, streams: Mapping[str, Sequence[Record]], deadline: int
-    ) -> set[str]:
+    ) -> Delivered:
         observe = self._world.observe
         (stream,) = streams
         observe("delivering", self._pushes, stream)
         done = False
         try:
-            failed = super().deliver(streams, deadline)
-            done = not failed
+            delivered = super().deliver(streams, deadline)
+            done = not delivered.failed
             if done:
                 self._pushes.owed -= {(stream, one.seq) for one in streams[stream]}
         finally:
             observe("delivered-by", self._pushes, stream, streams[stream], done)
-        return failed
+        return delivered

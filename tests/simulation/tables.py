@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tailrace.errors import Unavailable
@@ -24,6 +25,11 @@ _PAGE = 6
 # earlier than this (ms). One that stood still in a call gives it up.
 _SIGNATURE = 900_000
 _GIVE_UP = 10_000
+
+
+def key(row: Subscription | Request) -> str:
+    """Return under what a stream's row is found, and in which order."""
+    return row.connection + (f"#{row.id}" if isinstance(row, Request) else "")
 
 
 class Log:
@@ -140,18 +146,19 @@ class State:
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         self._call(lambda: self._world.unsubscribe(stream, connection, n))
 
-    def subscribers(self, stream: str) -> list[Subscription | Request]:
-        found: list[Subscription | Request] = []
-
-        def read() -> None:
-            found.extend(self._world.subscribers(stream))
-
-        try:
-            self._call(read)
-        except Unavailable:
-            self._world.observe("unanswered", stream)
-            raise
-        return found
+    def subscribers(self, stream: str) -> Iterator[Subscription | Request]:
+        size = 2 * self._world.share
+        page: list[Subscription | Request] = []
+        while True:
+            after = key(page[-1]) if page else ""
+            try:
+                page = self._call(partial(self._world.subscribers, stream, after, size))
+            except Unavailable:
+                self._world.observe("unanswered", stream)
+                raise
+            yield from page
+            if len(page) < size:
+                return
 
     def drop(self, subscription: Subscription) -> None:
         self._call(lambda: self._world.drop(subscription))

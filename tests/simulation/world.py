@@ -27,8 +27,9 @@ from . import invariants, tables
 from .faults import Faults
 from .feed import Feed
 from .gateway import Api, Connection
+from .invariants import RATE
 from .kernel import Kernel, Killed, Process
-from .pushes import SETTLE_FUNCTION, Pushes
+from .pushes import SETTLE_FUNCTION, Pushes, Relay
 
 RING = {"current": "k1", "k1": "planted-secret-planted-secret-32"}
 ORIGIN = "https://app.example.com"
@@ -96,6 +97,8 @@ class World:
         self.trace: list[str] | None = [] if trace else None
         # Who pushes: the change feed's fan-out, or whoever publishes.
         self.direct = self.kernel.dice("delivery").random() < 0.5
+        # How many subscriptions of a stream one invocation serves.
+        self.share = self.kernel.dice("share").choice([1, 1, 2, 250])
         self.strict = self.faults.has("strict")
         self.log = MemoryLog()
         self.state = MemoryState()
@@ -153,8 +156,21 @@ class World:
         clock = container.clock
         if kind == "fanout":
             side_by_side = self.kernel.side_by_side
-            delivery = Delivery(self.state_port, self.api, clock, side_by_side)
-            return Fanout(delivery, clock)
+            delivery = Delivery(
+                self.state_port,
+                self.api,
+                clock,
+                side_by_side,
+                relay=Relay(self),
+                share=self.share,
+                rate=RATE,
+            )
+            shares = Delivery(
+                self.state_port, self.api, clock, side_by_side, patient=False
+            )
+            return Fanout(
+                delivery, clock, pause=self.kernel.wait, shares=lambda: shares
+            )
         if kind == "publish":
             pushes = container.pushes = self.new_pushes(clock)
             return Publish(
@@ -193,8 +209,11 @@ class World:
         kind: str,
         play: Callable[[Any], None],
         on_done: Callable[[BaseException | None], None],
+        *,
+        scope: object = None,
     ) -> None:
-        """Invoke a function: an idle container, or a cold one."""
+        """Invoke a function: an idle container, or a cold one. `scope` as
+        `Kernel.start` has it."""
         pool = self._containers.setdefault(kind, [])
         idle = [one for one in pool if not one.busy]
         dice = self.kernel.dice(f"containers/{kind}")
@@ -222,7 +241,7 @@ class World:
                 pool.remove(container)
             on_done(error)
 
-        self.kernel.start(process, lambda: play(container.handler), done)
+        self.kernel.start(process, lambda: play(container.handler), done, scope=scope)
 
     def count(self, metric: str, value: int) -> None:
         """Hear what the websocket function counts."""
@@ -332,8 +351,14 @@ class World:
         after = self.row(row.stream, row.connection)
         self.observe("row-dropped", before, row, after)
 
-    def subscribers(self, stream: str) -> list[Subscription | Request]:
-        return self.state.subscribers(stream)
+    def subscribers(
+        self, stream: str, after: str, size: int
+    ) -> list[Subscription | Request]:
+        """Return a page of a stream's subscribers, in the order of their keys."""
+        found = self.state.subscribers(stream)
+        return sorted(
+            (one for one in found if tables.key(one) > after), key=tables.key
+        )[:size]
 
     def put_lease(
         self, stream: str, run: str, writer: str, lease: Lease, expires_at: int

@@ -50,7 +50,7 @@ class Stage(World):
         return self.delivery.deliver(
             {stream: self.records(stream) for stream in streams or (STREAM,)},
             self.clock() + 10_000,
-        )
+        ).failed
 
     def got(self, id: str) -> list[dict[str, Any]]:
         return [json.loads(frame) for frame in self.gateway.sent[id]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from tailrace.delivery import Delivery
 from tailrace.direct import LIST_MS, Direct, RecentSubscribers, Telling
 from tailrace.errors import Unavailable
 from tailrace.log import Log
-from tailrace.ports import Push, Subscription
+from tailrace.ports import Push, Share, Subscription
 from tailrace.records import Record
 from tests.support.worlds import STREAM, World, run_id
 
@@ -145,6 +145,38 @@ def test_an_end_waits_for_no_interval() -> None:
     assert publisher.due[-1] == 0
     publisher.push()
     assert publisher.got() == [(1, 2), (2, 4)]
+
+
+def test_a_large_audience_makes_the_interval_longer_but_for_an_end() -> None:
+    publisher = Publisher(interval=100)
+    publisher.watch("c2", "c3")
+    publisher.direct = Direct(
+        Delivery(
+            publisher.recent,
+            publisher.gateway,
+            publisher.clock,
+            one_by_one,
+            relay=_Refusing(),
+            share=2,
+            rate=10,
+        ),
+        publisher.clock,
+        interval=100,
+    )
+    seq = publisher.open()
+    publisher.push()
+    seq = publisher.append(seq)
+    assert publisher.push() == publisher.clock() + 300
+    publisher.log.end(STREAM, R1, "w", seq, "completed")
+    publisher.push()
+    assert publisher.got("c3") == [(1, 2), (2, 4)]
+
+
+class _Refusing:
+    """Lambda, when it takes nothing more."""
+
+    def hand_over(self, share: Share) -> Callable[[], bool]:
+        return lambda: False
 
 
 def test_a_stream_is_pushed_by_one_batch_at_a_time(publisher: Publisher) -> None:

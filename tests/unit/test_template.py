@@ -25,6 +25,7 @@ STATEFUL = {
 }
 
 CALLER = "WebsocketRole"
+ITSELF = "${AWS::StackName}-fanout"
 """Who may invoke the job function."""
 
 TWICE = {"Fn::Sub": "${JobFunction}function:${JobFunction}"}
@@ -113,11 +114,33 @@ def test_every_action_is_allowed_on_a_resource_of_this_stack_only() -> None:
                 assert listed(statement["Action"]) == ["dynamodb:ListStreams"], name
                 continue
             text = json.dumps(resource)
+            if name == "FanoutRole" and text.endswith(":function:" + ITSELF + '"}'):
+                continue
             named = re.findall(r'"(?:Ref|Fn::GetAtt)": \[?"(\w+)|\$\{(\w+)\}', text)
             ours = set(source()["Resources"])
             if statement["Action"] == "lambda:InvokeFunction" and name == CALLER:
                 ours = {"JobFunction"}
             assert {a or b for a, b in named} & ours, (name, text)
+
+
+def test_the_fan_out_is_told_and_may_invoke_itself_and_nothing_else() -> None:
+    """A role that named the function by reference would wait for it, and it for the
+    role."""
+    fanout = properties("FanoutFunction")
+    assert fanout["FunctionName"] == {"Fn::Sub": ITSELF}
+    told = fanout["Environment"]["Variables"]["TAILRACE_FANOUT_FUNCTION"]
+    assert told == {"Fn::Sub": ITSELF}
+    invoked = {
+        name: statement["Resource"]
+        for name, statement in statements()
+        if "lambda:InvokeFunction" in listed(statement["Action"]) and name != CALLER
+    }
+    function = {"Fn::GetAtt": ["FanoutFunction", "Arn"]}
+    assert invoked.pop("PublishInvokePolicy") == {
+        "Fn::GetAtt": ["PublishFunction", "Arn"]
+    }
+    assert invoked.pop("FanoutRole")["Fn::Sub"].endswith(f":function:{ITSELF}")
+    assert invoked == {"PublishRole": function, "PublishInProcessPolicy": function}
 
 
 def test_only_the_websocket_function_may_invoke_the_job_function_and_no_other() -> None:

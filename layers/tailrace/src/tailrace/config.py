@@ -22,6 +22,7 @@ class Settings:
     lease_seconds: int = 30
     delivery: str = "Feed"
     push_interval: int = 0
+    fanout_function: str = ""
     job_function: str = ""
     repairs_url: str = ""
     chat_abort: str = "detach"
@@ -65,6 +66,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         ),
         delivery=delivery,
         push_interval=_number(environ, "TAILRACE_PUSH_INTERVAL", 0, 0, 5_000),
+        fanout_function=environ.get("TAILRACE_FANOUT_FUNCTION", ""),
         job_function=environ.get("TAILRACE_JOB_FUNCTION", ""),
         repairs_url=environ.get("TAILRACE_REPAIRS_URL", ""),
         chat_abort=environ.get("TAILRACE_CHAT_ABORT") or defaults.chat_abort,

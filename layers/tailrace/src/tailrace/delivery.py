@@ -2,19 +2,23 @@
 
 It may drop, repeat and reorder; the consumer's cursor repairs it. So one client never
 fails the others, nor the caller: what could not be pushed in time is dropped. Requests
-of the AI SDK, which cannot repair anything, are the courier's.
+of the AI SDK, which cannot repair anything, are the courier's. An audience that is more
+than one invocation's work is handed over, share by share.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
+from .audience import PUSHES_PER_SECOND, SHARE, window
 from .errors import Unavailable
-from .ports import Clock, Gateway, Push, Request, Subscription
+from .ports import Clock, Gateway, Push, Relay, Request, Share, Subscription
 from .pushing import Count, Pusher
 from .records import Record
 from .slices import merge
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
 """Runs tasks, side by side if it can; returns when all have returned."""
 
-Queue = list[tuple[Subscription, list[str]]]
+Queue = list[tuple[Subscription, Sequence[str]]]
 """What one connection gets: the frames of each stream that it subscribes to."""
 
 Errands = list[tuple[Request, Sequence[Record]]]
@@ -35,17 +39,38 @@ Errands = list[tuple[Request, Sequence[Record]]]
 class Subscribers(Protocol):
     """What a delivery asks of the state's table (`ports.State`)."""
 
-    def subscribers(self, stream: str) -> list[Subscription | Request]: ...
+    def subscribers(self, stream: str) -> Iterable[Subscription | Request]: ...
 
     def drop(self, subscription: Subscription) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of a batch: the streams whose subscribers could not be looked up; and
+    until when (ms) large audiences are to be left alone."""
+
+    failed: set[str]
+    rest: int = 0
+
+
+@dataclass(slots=True)
+class _Audience:
+    """Of one stream: whom the delivery serves itself, the shares that were handed over,
+    each with what waits for its end, and how many pushes those are."""
+
+    own: list[Subscription | Request] = field(default_factory=list)
+    shares: list[tuple[Share, Callable[[], bool]]] = field(default_factory=list)
+    pushes: int = 0
 
 
 class Delivery:
     """Delivers batches of records. Nothing is kept between two batches.
 
     `courier` is called where there is a request; without it, requests are passed over.
-    `net`: somebody else pushes to subscriptions, and this is only the net behind: they
-    are told where runs begin and end.
+    `relay` takes audiences of more than `share` subscriptions, which then are pushed to
+    `rate` times a second at most; without it, all are served here. `net`: somebody else
+    pushes to subscriptions, and this is only the net behind: they are told where runs
+    begin and end. `patient` as `Pusher` has it.
     """
 
     def __init__(
@@ -56,42 +81,56 @@ class Delivery:
         run_all: RunAll,
         *,
         courier: Callable[[], Courier] | None = None,
+        relay: Relay | None = None,
+        share: int = SHARE,
+        rate: int = PUSHES_PER_SECOND,
         net: bool = False,
+        patient: bool = True,
         count: Count = lambda name, value: None,
     ) -> None:
         self._state = state
         self._clock = clock
-        self._pusher = Pusher(gateway, clock, count)
+        self._pusher = Pusher(gateway, clock, count, patient=patient)
         self._run_all = run_all
         self._courier = courier
+        self._relay = relay
+        self._share = share
+        self._rate = rate
         self._net = net
         self._count = count
 
     def deliver(
         self, streams: Mapping[str, Sequence[Record]], deadline: int
-    ) -> set[str]:
-        """Push each stream's records, given in order; return the streams whose
-        subscribers could not be looked up.
+    ) -> Delivered:
+        """Push each stream's records, given in order.
 
         `deadline` (ms): no push is begun after it, and what is left is dropped.
         """
-        subscribers = self._find(streams)
+        began = self._clock()
+        shown = {stream: self._shown(records) for stream, records in streams.items()}
+        frames = {stream: _Frames(records) for stream, records in shown.items()}
+        audiences = {stream: _Audience() for stream in streams}
+        failed: set[str] = set()
+
+        def look_up(stream: str) -> None:
+            try:
+                self._look_up(stream, audiences[stream], frames[stream], deadline)
+            except Unavailable:
+                failed.add(stream)
+                audiences[stream].own = []
+
+        self._run_all([partial(look_up, stream) for stream in streams])
         queues: dict[str, Queue] = defaultdict(list)
         errands: dict[str, Errands] = defaultdict(list)
         now = self._clock()
-        for stream, records in streams.items():
-            frames: list[str] = []
-            shown = records
-            if self._net:
-                shown = [one for one in records if one.kind in ("open", "end")]
-            for one in subscribers.get(stream, ()):
+        for stream, audience in audiences.items():
+            for one in audience.own:
                 if one.exp * 1000 <= now:
                     continue
                 if isinstance(one, Request):
-                    errands[one.connection].append((one, records))
-                    continue
-                frames = frames or [piece.frame() for piece in merge(shown)]
-                queues[one.connection].append((one, frames))
+                    errands[one.connection].append((one, streams[stream]))
+                else:
+                    queues[one.connection].append((one, frames[stream].texts))
         # Side by side across connections, one after the other within each: two
         # posts under way to one connection have no order.
         self._run_all(
@@ -102,20 +141,50 @@ class Delivery:
                 for one in {**queues, **errands}
             ]
         )
-        return streams.keys() - subscribers.keys()
+        rest = 0
+        for audience in audiences.values():
+            for share, done in audience.shares:
+                if not done():
+                    self._count("SharesRefused", 1)
+                    self.push(share)
+            rest = max(rest, began + window(audience.pushes, self._rate))
+        return Delivered(failed, rest)
 
-    def _find(
-        self, streams: Mapping[str, object]
-    ) -> dict[str, list[Subscription | Request]]:
-        """Return the subscribers of those streams that could be looked up."""
-        found: dict[str, list[Subscription | Request]] = {}
+    def push(self, share: Share) -> None:
+        """Push a share."""
+        now = self._clock()
+        self._run_all(
+            [
+                partial(self._serve, [(one, share.frames)], [], share.deadline)
+                for one in share.subscriptions
+                if one.exp * 1000 > now
+            ]
+        )
 
-        def find(stream: str) -> None:
-            with contextlib.suppress(Unavailable):
-                found[stream] = self._state.subscribers(stream)
+    def _shown(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return what subscriptions are shown of a stream's records."""
+        if self._net:
+            return [one for one in records if one.kind in ("open", "end")]
+        return records
 
-        self._run_all([partial(find, stream) for stream in streams])
-        return found
+    def _look_up(
+        self, stream: str, audience: _Audience, frames: _Frames, deadline: int
+    ) -> None:
+        """Read who subscribes to a stream; hand a large audience over meanwhile."""
+        found = iter(self._state.subscribers(stream))
+        if self._relay is None or not frames.texts:
+            audience.own.extend(found)
+            return
+        first = list(islice(found, self._share + 1))
+        if len(first) <= self._share:
+            audience.own.extend(first)
+            return
+        subscriptions = _keep_requests(chain(first, found), audience.own)
+        while some := list(islice(subscriptions, self._share)):
+            share = Share(some, frames.texts, deadline)
+            audience.shares.append((share, self._relay.hand_over(share)))
+            audience.pushes += len(some) * len(frames.texts)
+            self._count("SharesHandedOver", 1)
 
     def _serve(self, queue: Queue, errands: Errands, deadline: int) -> None:
         """Push what is new to one connection."""
@@ -152,3 +221,28 @@ class Delivery:
         # Else the row stays until somebody pushes to it again, or its TTL.
         with contextlib.suppress(Unavailable):
             self._state.drop(subscription)
+
+
+class _Frames:
+    """The frames of records, made when there is somebody to get them."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self._texts: list[str] | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        if self._texts is None:
+            self._texts = [piece.frame() for piece in merge(self._records)]
+        return self._texts
+
+
+def _keep_requests(
+    found: Iterable[Subscription | Request], kept: list[Subscription | Request]
+) -> Iterator[Subscription]:
+    """Yield the subscriptions; requests, which need the courier, are kept."""
+    for one in found:
+        if isinstance(one, Request):
+            kept.append(one)
+        else:
+            yield one

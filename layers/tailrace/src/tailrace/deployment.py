@@ -5,9 +5,10 @@ CloudFormation outputs.
     TAILRACE_PUBLISH_FUNCTION  the publish function
     TAILRACE_LOG_TABLE, TAILRACE_STATE_TABLE, TAILRACE_RETENTION_HOURS
                                the tables, to publish in-process
-    TAILRACE_DELIVERY, TAILRACE_CONNECTIONS_URL, TAILRACE_PUSH_INTERVAL
-                               "Direct", the stage's @connections endpoint and the
-                               milliseconds between pushes, to push what is published
+    TAILRACE_DELIVERY, TAILRACE_CONNECTIONS_URL, TAILRACE_PUSH_INTERVAL,
+    TAILRACE_FANOUT_FUNCTION   "Direct", the stage's @connections endpoint, the
+                               milliseconds between pushes, and the function that takes
+                               shares of large audiences, to push what is published
                                in-process
     TAILRACE_TRANSPORT         "function" or "in-process", where both are known
     TAILRACE_SECRET            the key ring's secret, to mint tokens
@@ -32,6 +33,7 @@ from .adapters.apigateway import ApiGateway
 from .adapters.background import PUSHERS, Background, background
 from .adapters.calls import AwsClock, attempt, code, config
 from .adapters.dynamodb import DynamoDBLog, DynamoDBState
+from .adapters.relay import ANSWER_SECONDS, INVOCATIONS, LambdaRelay
 from .adapters.secretsmanager import SecretKeys
 from .config import from_environment
 from .direct import Telling
@@ -75,6 +77,7 @@ class Deployment:
     delivery: str = "Feed"
     connections_url: str = ""
     push_interval: int = 0
+    fanout_function: str = ""
     transport: str = ""
 
 
@@ -99,6 +102,7 @@ def find(
         "secret": settings.secret,
         "socket_url": environ.get("TAILRACE_SOCKET_URL"),
         "connections_url": settings.connections_url,
+        "fanout_function": settings.fanout_function,
         "transport": transport,
     }
     for name in ("retention_hours", "lease_seconds", "delivery", "push_interval"):
@@ -193,7 +197,26 @@ def _background(found: Deployment, state: DynamoDBState, clock: AwsClock) -> Bac
         raise Invalid("no gateway is known: TAILRACE_CONNECTIONS_URL")
     session = boto3.DEFAULT_SESSION or boto3.Session()
     gateway = ApiGateway(session, found.connections_url, connections=PUSHERS)
-    return background(state, gateway, clock, _Complaint(), interval=found.push_interval)
+    return background(
+        state,
+        gateway,
+        clock,
+        _Complaint(),
+        relay=LambdaRelay(_invoker, found.fanout_function)
+        if found.fanout_function
+        else None,
+        interval=found.push_interval,
+    )
+
+
+def _invoker() -> Any:
+    return _once(
+        ("shares",),
+        lambda: boto3.client(
+            "lambda",
+            config=config(read_timeout=ANSWER_SECONDS, connections=INVOCATIONS),
+        ),
+    )
 
 
 class _Complaint:
@@ -217,6 +240,7 @@ _OUTPUTS = {
     "secret": "KeyRingArn",
     "socket_url": "SocketUrl",
     "connections_url": "ConnectionsUrl",
+    "fanout_function": "FanoutFunctionName",
 }
 
 

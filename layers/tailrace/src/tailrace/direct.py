@@ -74,7 +74,7 @@ class RecentSubscribers:
             at, found = self._lists.get(stream, (0, []))
         if 0 <= now - at < LIST_MS:
             return found
-        found = self._subscribers.subscribers(stream)
+        found = list(self._subscribers.subscribers(stream))
         with self._lock:
             self._lists[stream] = now, found
             self._lists.move_to_end(stream)
@@ -119,7 +119,8 @@ class Direct:
 
     A stream is pushed by one batch at a time, so that no connection ever has two of its
     posts under way. `interval` (ms) lies between the starts of two batches; what is put
-    meanwhile is merged. An `end` waits for no interval.
+    meanwhile is merged. A large audience makes the interval longer; an `end` waits for
+    none.
     """
 
     def __init__(
@@ -168,12 +169,15 @@ class Direct:
             records = queue.take()
             queue.pushing, queue.due = True, now + self._interval
         self._count("DirectLag", now - records[0].at)
-        again = False
+        again, rest = False, 0
         try:
-            again = bool(self._delivery.deliver({stream: records}, now + DEADLINE_MS))
+            delivered = self._delivery.deliver({stream: records}, now + DEADLINE_MS)
+            again, rest = bool(delivered.failed), delivered.rest
         finally:
             with self._lock:
                 queue.pushing = False
+                if queue.due:  # else there is an `end`
+                    queue.due = max(queue.due, rest)
                 if again:
                     later, queue.records, queue.bytes = queue.records, {}, 0
                     for record in (*records, *later.values()):

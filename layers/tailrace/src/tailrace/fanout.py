@@ -7,13 +7,13 @@ record of that stream on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .delivery import Delivery
 from .errors import Invalid
-from .ports import Clock
+from .ports import Clock, Share
 from .pushing import Count
 from .records import Record, from_item
 
@@ -49,24 +49,37 @@ def decode(event: Any) -> list[Change]:
 
 
 class Fanout:
-    """Takes batches of the feed. Nothing is kept between two batches."""
+    """Takes batches of the feed, and shares of large audiences. Nothing is kept between
+    two of them.
+
+    `pause` lets so many ms pass; `shares` makes what pushes a share.
+    """
 
     def __init__(
         self,
         delivery: Delivery,
         clock: Clock,
         *,
+        pause: Callable[[int], None] = lambda ms: None,
+        shares: Callable[[], Delivery] | None = None,
         count: Count = lambda name, value: None,
     ) -> None:
         self._delivery = delivery
         self._clock = clock
+        self._pause = pause
+        self._shares = shares or (lambda: delivery)
         self._count = count
+
+    def push_share(self, share: Share, deadline: int) -> None:
+        """Push a share. `deadline` (ms) is this invocation's own."""
+        self._shares().push(replace(share, deadline=min(share.deadline, deadline)))
 
     def push(self, changes: Iterable[Change], deadline: int) -> list[str]:
         """Push a batch; return the sequence numbers from which on it failed.
 
         `deadline` (ms): no push is begun after it. What is dropped then would come no
-        sooner if the whole batch came again.
+        sooner if the whole batch came again. Returns later, but not after it, where the
+        next batch must not come sooner.
         """
         first: dict[str, str] = {}
         records: dict[str, dict[int, Record]] = defaultdict(dict)
@@ -80,11 +93,15 @@ class Fanout:
         now = self._clock()
         for by_seq in records.values():
             self._count("FeedLag", now - min(one.at for one in by_seq.values()))
-        failed = self._delivery.deliver(
+        delivered = self._delivery.deliver(
             {
                 stream: [by_seq[seq] for seq in sorted(by_seq)]
                 for stream, by_seq in records.items()
             },
             deadline,
         )
+        left = min(delivered.rest, deadline) - self._clock()
+        if left > 0:
+            self._pause(left)
+        failed = delivered.failed
         return [number for stream, number in first.items() if stream in failed]

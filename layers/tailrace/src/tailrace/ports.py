@@ -6,7 +6,7 @@ holds them to the promises written here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -138,8 +138,9 @@ class State(Protocol):
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         """Remove a subscription if its `n` is not greater."""
 
-    def subscribers(self, stream: str) -> list[Subscription | Request]:
-        """Return all subscriptions of a stream, and requests for runs of it."""
+    def subscribers(self, stream: str) -> Iterable[Subscription | Request]:
+        """Return all subscriptions of a stream, and requests for runs of it, read page
+        by page."""
 
     def drop(self, subscription: Subscription) -> None:
         """Remove a subscription if it is still the version given."""
@@ -224,3 +225,27 @@ class Gateway(Protocol):
 
     def disconnect(self, connection: str) -> None:
         """Close a connection; nothing happens if it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a large audience, and what each of it gets, in order.
+
+    `deadline` (ms): no push is begun after it.
+    """
+
+    subscriptions: Sequence[Subscription]
+    frames: Sequence[str]
+    deadline: int
+
+
+class Relay(Protocol):
+    """Invocations of the fan-out function that push shares."""
+
+    def hand_over(self, share: Share) -> Callable[[], bool]:
+        """Have a share pushed by an invocation of its own, from now on.
+
+        What is returned waits until none of its pushes is under way any more; False:
+        there were none, and there will be none. What else went wrong, its clients see
+        as a gap.
+        """

@@ -9,6 +9,7 @@ the start of many.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .courier import Courier
     from .fanout import Fanout
     from .log import Log
-    from .ports import Gateway, LogStore, Repairs, State
+    from .ports import Gateway, LogStore, Relay, Repairs, State
     from .publish import Publish
     from .session import Session
     from .telemetry import Telemetry
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # How long an answer of the publish function waits for its pushes, at most: the bound of
 # what a watcher's connection can cost an append.
 _SETTLE_SECONDS = 0.5
+# How long a push to one of a large audience may take: the others wait behind it.
+_HASTY_SECONDS = 0.3
 
 
 def session(telemetry: Telemetry) -> Session:
@@ -91,6 +94,8 @@ def publish(telemetry: Telemetry) -> Publish:
         return Publish(log, log.state, _gateway(settings), count=telemetry.count)
     from .adapters.background import PUSHERS
 
+    settings.require("fanout_function")
+
     gateway = _gateway(settings, PUSHERS)
     background = _background(settings, gateway, telemetry)
     log = _log(settings, telemetry, background)
@@ -112,23 +117,41 @@ def fanout(telemetry: Telemetry) -> Fanout:
     from .delivery import Delivery
     from .fanout import Fanout
 
-    settings = from_environment().require("state_table", "connections_url")
+    settings = from_environment().require(
+        "state_table", "connections_url", "fanout_function"
+    )
     client, gateway = _dynamodb(PUSHERS), _gateway(settings, PUSHERS)
     state = DynamoDBState(client, settings.state_table)
     courier: Callable[[], Courier] | None = None
     if settings.repairs_url:
         log = DynamoDBLog(client, settings.require("log_table").log_table)
         courier = partial(_courier, settings, log, state, gateway, telemetry)
+    run_all = side_by_side(ThreadPoolExecutor(PUSHERS))
     delivery = Delivery(
         state,
         gateway,
         local_clock,
-        side_by_side(ThreadPoolExecutor(PUSHERS)),
+        run_all,
         courier=courier,
+        relay=_relay(settings, telemetry),
         net=settings.delivery == "Direct",
         count=telemetry.count,
     )
-    return Fanout(delivery, local_clock, count=telemetry.count)
+
+    @cache
+    def shares() -> Delivery:
+        hasty = _gateway(settings, PUSHERS, timeout=_HASTY_SECONDS)
+        return Delivery(
+            state, hasty, local_clock, run_all, patient=False, count=telemetry.count
+        )
+
+    return Fanout(
+        delivery,
+        local_clock,
+        pause=lambda ms: time.sleep(ms / 1_000),
+        shares=shares,
+        count=telemetry.count,
+    )
 
 
 def _background(
@@ -141,8 +164,15 @@ def _background(
         gateway,
         local_clock,
         telemetry.failed,
+        relay=_relay(settings, telemetry),
         count=telemetry.count,
     )
+
+
+def _relay(settings: Settings, telemetry: Telemetry) -> Relay:
+    from .adapters.relay import LambdaRelay
+
+    return LambdaRelay(_invoker, settings.fanout_function, count=telemetry.count)
 
 
 def _courier(
@@ -192,23 +222,33 @@ def _dynamodb(connections: int = 1) -> Any:
     )
 
 
-def _gateway(settings: Settings, connections: int = 1) -> ApiGateway:
-    return ApiGateway(_session(), settings.connections_url, connections=connections)
+def _gateway(settings: Settings, connections: int = 1, **options: float) -> ApiGateway:
+    return ApiGateway(
+        _session(), settings.connections_url, connections=connections, **options
+    )
 
 
-def _client(service: str) -> Any:
+def _client(service: str, read_timeout: float = 3, connections: int = 10) -> Any:
     """Return a client that most invocations do without. Making one is not for several
     threads at a time."""
     with _making:
-        return _made(service)
+        return _made(service, read_timeout, connections)
+
+
+def _invoker() -> Any:
+    from .adapters.relay import ANSWER_SECONDS, INVOCATIONS
+
+    return _client("lambda", ANSWER_SECONDS, INVOCATIONS)
 
 
 _making = threading.Lock()
 
 
 @cache
-def _made(service: Any) -> Any:
-    return _session().client(service, config=config(read_timeout=3))
+def _made(service: str, read_timeout: float, connections: int) -> Any:
+    return _session().client(
+        service, config=config(read_timeout=read_timeout, connections=connections)
+    )
 
 
 @cache

@@ -31,11 +31,18 @@ class ApiGateway:
     """The `Gateway` of one stage. Safe to share between threads.
 
     `session` is a boto3 session, asked for its credentials at each push, since they are
-    replaced before they expire; `url` the stage's `@connections` endpoint. One try a
-    push: who pushes decides what a failure is worth.
+    replaced before they expire; `url` the stage's `@connections` endpoint; `timeout` in
+    seconds. One try a push: who pushes decides what a failure is worth.
     """
 
-    def __init__(self, session: Any, url: str, *, connections: int = 1) -> None:
+    def __init__(
+        self,
+        session: Any,
+        url: str,
+        *,
+        connections: int = 1,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
         self._credentials = session.get_credentials()
         self._region = session.region_name
         self._url = url.rstrip("/")
@@ -43,7 +50,7 @@ class ApiGateway:
         self._pool = urllib3.connection_from_url(
             self._url,
             maxsize=connections,
-            timeout=urllib3.Timeout(TIMEOUT_SECONDS),
+            timeout=urllib3.Timeout(timeout),
             **(
                 {"ca_certs": get_cert_path(True)}
                 if self._url.startswith("https:")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..delivery import Delivery, Subscribers
 from ..direct import Direct, RecentSubscribers
-from ..ports import Clock, Gateway
+from ..ports import Clock, Gateway, Relay
 from ..pushing import Count
 from ..records import Record
 
@@ -109,15 +109,18 @@ def background(
     clock: Clock,
     on_error: Callable[[Exception], None],
     *,
+    relay: Relay | None = None,
     interval: int = 0,
     count: Count = lambda name, value: None,
 ) -> Background:
-    """Return what pushes for one publisher; `interval` as `Direct` has it."""
+    """Return what pushes for one publisher; `relay` as `Delivery` has it, `interval` as
+    `Direct`."""
     delivery = Delivery(
         RecentSubscribers(subscribers, clock),
         gateway,
         clock,
         side_by_side(ThreadPoolExecutor(PUSHERS, "tailrace-post")),
+        relay=relay,
         count=count,
     )
     direct = Direct(delivery, clock, interval=interval, count=count)

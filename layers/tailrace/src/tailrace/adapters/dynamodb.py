@@ -94,6 +94,8 @@ class DynamoDBLog:
         )
 
 
+# A page of subscribers: the first are pushed to while the others are read.
+_SUBSCRIBERS = 1_000
 _CONNECTION = "connection"
 _GRANTS = ("read", "cancel", "send")
 
@@ -235,15 +237,14 @@ class DynamoDBState(RequestRows):
         ):
             self._delete(pk, sk, "#n <= :n", {"#n": "n"}, {":n": {"N": str(n)}})
 
-    def subscribers(self, stream: str) -> list[Subscription | Request]:
-        return [
-            to_request(item)
-            if is_request(item)
-            else Subscription(
-                stream, item["sk"]["S"], int(item["n"]["N"]), int(item["exp"]["N"])
-            )
-            for item in self._rows(f"stream#{stream}")
-        ]
+    def subscribers(self, stream: str) -> Iterator[Subscription | Request]:
+        for item in self._rows(f"stream#{stream}", Limit=_SUBSCRIBERS):
+            if is_request(item):
+                yield to_request(item)
+            else:
+                yield Subscription(
+                    stream, item["sk"]["S"], int(item["n"]["N"]), int(item["exp"]["N"])
+                )
 
     def drop(self, subscription: Subscription) -> None:
         self._delete(

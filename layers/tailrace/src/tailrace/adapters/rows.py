@@ -121,9 +121,10 @@ class Rows:
                 raise
             return None
 
-    def _rows(self, pk: str) -> Iterator[Item]:
+    def _rows(self, pk: str, **query: Any) -> Iterator[Item]:
         return pages(
             self._client,
+            **query,
             TableName=self._table,
             KeyConditionExpression="#pk = :pk",
             ExpressionAttributeNames={"#pk": "pk"},
