@@ -25,6 +25,8 @@ class Connection:
         self.opened_at = now
         self.open = False
         self.arrives_at = 0
+        # Whoever pushes waits in vain.
+        self.slow = False
 
 
 class Gateway:
@@ -87,11 +89,15 @@ class Gateway:
 
     # ---- what a function does --------------------------------------------------------
 
-    def post(self, path: str, body: bytes) -> int:
-        """Take a push; return its HTTP status."""
+    def post(self, path: str, body: bytes, patience: float) -> int | None:
+        """Take a push; return its HTTP status, or None if that takes longer than so
+        many seconds."""
         cloud = self._cloud
         cloud.compute(cloud.cpu.push)
         connection = self._connections[unquote(path.rsplit("/", 1)[1])]
+        if connection.slow:
+            cloud.kernel.wait(round(patience * 1_000_000))
+            return None
         us = cloud.draw("post")
         cloud.kernel.wait(us // 2)
         if not cloud.limits.admit_post(cloud.kernel.now):

@@ -240,6 +240,10 @@ def _urlopen(cloud: Cloud) -> Callable[..., _Status]:
     def urlopen(pool: Any, method: str, url: str, **request: Any) -> _Status:
         if method != "POST" or "/@connections/" not in url:
             raise RuntimeError(f"{method} {pool.host}{url} is not there")
-        return _Status(cloud.gateway.post(url, request["body"]))
+        patience = pool.timeout.total
+        status = cloud.gateway.post(url, request["body"], patience)
+        if status is None:
+            raise urllib3.exceptions.ReadTimeoutError(pool, url, "slow")
+        return _Status(status)
 
     return urlopen

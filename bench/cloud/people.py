@@ -115,11 +115,17 @@ class Answer:
 
 class Watcher:
     """One page: connects, watches a stream to its end, stays as long as it stays.
-    `shown[i]` is when chunk `i` came (µs). `reachable`: what its probe finds where a
-    handshake failed."""
+    `shown[i]` is when chunk `i` came (µs). `follow`: also the next. `reachable`: what
+    its probe finds where a handshake failed."""
 
     def __init__(
-        self, cloud: Cloud, stream: str, name: str, *, reachable: bool = False
+        self,
+        cloud: Cloud,
+        stream: str,
+        name: str,
+        *,
+        follow: bool = False,
+        reachable: bool = False,
     ) -> None:
         self.cloud = cloud
         self.stream = stream
@@ -128,15 +134,25 @@ class Watcher:
         self.first_shown: dict[int, int] = {}
         """When each slice came, by the seqs that it begins with and holds."""
 
+        self.disordered = 0
+        """Live slices that came behind a later one."""
+
         self.ended = False
         self.live = False
         self.gave_up = False
         self._reachable = reachable
+        self._reached = 0
         self._machine = Machine()
         self._sockets: dict[int, Connection] = {}
         self._timer = math.inf
         self._dice = cloud.kernel.dice(f"watcher {name}")
-        self._tell("watch", stream, stream)
+        self._tell("watch", stream, stream, follow=follow)
+
+    def fail(self, *, slow: bool) -> None:
+        """Take no more frames. `slow`: whoever pushes one waits; else the socket is
+        gone, and neither the page nor a function was told."""
+        for connection in self._sockets.values():
+            connection.slow, connection.open = slow, slow
 
     def leave(self) -> None:
         """Close the page."""
@@ -155,15 +171,18 @@ class Watcher:
         assert decoded is not None
         if decoded["type"] == "synced":
             self.live = True
+        if decoded["type"] == "slice" and not decoded.get("replay"):
+            self.disordered += decoded["seq"] < self._reached
+            self._reached = decoded["next"]
         self._tell("frame", number, decoded)
 
     # ---- the machine -----------------------------------------------------------------
 
-    def _tell(self, event: str, *facts: Any) -> None:
+    def _tell(self, event: str, *facts: Any, **more: Any) -> None:
         kernel = self.cloud.kernel
         machine = self._machine
         commands = getattr(machine, event)(
-            *facts, now=kernel.now / MS, chance=self._dice.random()
+            *facts, **more, now=kernel.now / MS, chance=self._dice.random()
         )
         for command in list(commands):
             self._carry_out(command)

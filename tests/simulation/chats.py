@@ -64,8 +64,8 @@ class RoughApi(Api):
             elif when == "late":
                 late = dice.choice((5, 400, 3_000))
                 world.kernel.after(late, self._deliver, connection, json.loads(frame))
-            world.kernel.wait(1_000)
-            return Push.FAILED
+            world.kernel.wait(500)
+            return Push.SLOW
         self._deliver(connection, json.loads(frame))
         world.network("push")
         return Push.DONE

@@ -39,6 +39,7 @@ KINDS = {
     "odd-frames": "a client gets a frame that it does not know",
     "keys-rotate": "the key ring gets another key, and loses the one before",
     "strict": "the quotas of a client are small",
+    "push-fails": "a push is answered 500",
     "share-refused": "Lambda takes no share of an audience now",
 }
 

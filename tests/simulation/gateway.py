@@ -20,7 +20,7 @@ MAX_FRAME = 32_768
 IDLE = 600_000
 LIFE = 7_200_000
 _BUFFER = 40
-_POST_TIMEOUT = 1_000
+_POST_TIMEOUT = 500
 ODD = (
     {"type": "novelty", "n": 1 << 40, "stream": "s1"},
     {"type": "novelty"},
@@ -140,6 +140,8 @@ class Api:
         if faults.hit("wrong-410"):
             self._kernel.wait(self._dice.choice((2, 300)))
             return Push.GONE
+        if faults.hit("push-fails"):
+            return Push.FAILED
         if faults.hit("throttled") or (
             connection.under_way >= _BUFFER and faults.has("buffer-full")
         ):
@@ -154,7 +156,7 @@ class Api:
                 self._deliver(connection, dict(self._dice.choice(ODD)))
         if slow:
             self._kernel.wait(_POST_TIMEOUT)
-            return Push.FAILED
+            return Push.SLOW
         world.network("push")
         return Push.DONE
 

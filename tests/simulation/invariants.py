@@ -45,6 +45,9 @@ SKEW = 2_200
 LIST = 1_000
 """How old a publisher's list of subscribers may be, ms."""
 
+SLOW = 10_000 + LIST + SKEW
+"""For how long a connection may be passed over that was slow, ms."""
+
 RATE = 10
 """Pushes a second to one large audience."""
 
@@ -89,6 +92,8 @@ class Book:
     delivering: set[tuple[Pushes, str]] = field(default_factory=set)
     # When a publisher found a connection gone.
     gone: dict[tuple[Pushes, str], int] = field(default_factory=dict)
+    # When a push to a connection was slow.
+    slow: dict[str, int] = field(default_factory=dict)
     # Until when the feed's fan-out leaves a large audience alone.
     rests: dict[str, int] = field(default_factory=dict)
     handovers: set[tuple[str, int]] = field(default_factory=set)
@@ -106,13 +111,18 @@ class Fanning:
     pushes: Pushes | None = None
     began: int = 0
     pushing: dict[tuple[str, str], str] = field(default_factory=dict)
-    failed: dict[str, list[tuple[str, Push]]] = field(default_factory=dict)
+    failed: dict[tuple[str, str], list[tuple[str, Push]]] = field(default_factory=dict)
     done: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
     # Shares that are under way, whose invocations died, and the pushes of each stream.
     shares: list[Share] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
     shared: dict[str, int] = field(default_factory=dict)
+
+    def place(self, id: str, stream: str) -> tuple[str, str]:
+        """Return what has one push at a time: a connection; where there are shares, a
+        stream of it, because they are pushed beside its others."""
+        return id, stream if self.shared else ""
 
 
 # ---- the log -------------------------------------------------------------------------
@@ -458,6 +468,8 @@ def _end_share(
 @invariant("G12", "fanned", "delivered-by")
 def no_batch_ends_before_its_shares(world: World, *_: object) -> None:
     fanning = world.book.fanning[world.kernel.scope]
+    if world.kernel.process().dead:
+        return
     assert not fanning.shares, f"{len(fanning.shares)} shares are still pushed"
 
 
@@ -492,11 +504,10 @@ def a_connection_is_pushed_to_in_order(world: World, id: str, frame: str) -> Non
     if fanning is None:
         return
     slice = json.loads(frame)
-    # A share is pushed beside what else its connections get, which are other streams.
-    place = (id, slice["stream"] if fanning.shared else "")
+    place = fanning.place(id, slice["stream"])
     assert place not in fanning.pushing, f"two pushes to {id} at a time"
     fanning.pushing[place] = frame
-    failed = [] if fanning.shared else fanning.failed.get(id, [])
+    failed = fanning.failed.get(place, [])
     if failed:
         assert len(failed) == 1 and failed[0][0] == frame, f"{id} misses a slice"
         assert failed[0][1] is not Push.GONE, f"{id} is gone, and pushed to"
@@ -507,18 +518,21 @@ def a_connection_is_pushed_to_in_order(world: World, id: str, frame: str) -> Non
 
 @invariant("G12", "pushed")
 def _note_push(world: World, id: str, frame: str, outcome: Push | None) -> None:
+    if outcome is Push.SLOW:
+        world.book.slow[id] = world.kernel.now
     fanning = world.book.fanning.get(world.kernel.scope)
     if fanning is None:
         return
     if fanning.pushes is not None and outcome is Push.GONE:
         world.book.gone[fanning.pushes, id] = world.kernel.now
     slice = json.loads(frame)
-    fanning.pushing.pop((id, slice["stream"] if fanning.shared else ""), None)
+    place = fanning.place(id, slice["stream"])
+    fanning.pushing.pop(place, None)
     if outcome is Push.DONE:
-        fanning.failed.pop(id, None)
+        fanning.failed.pop(place, None)
         fanning.done.setdefault(id, []).append(slice)
     elif outcome is not None:
-        fanning.failed.setdefault(id, []).append((frame, outcome))
+        fanning.failed.setdefault(place, []).append((frame, outcome))
 
 
 @invariant("G12", "fanned")
@@ -581,8 +595,10 @@ def missed(world: World, fanning: Fanning, record: Record) -> list[str]:
         and world.row(record.stream, row.connection) is not None
         # Who left and came again meanwhile has it by the answer to that.
         and world.book.rows[record.stream, row.connection][2] <= fanning.began
-        and row.connection not in fanning.failed
+        and fanning.place(row.connection, record.stream) not in fanning.failed
         and row.connection not in fanning.lost
+        # Who was slow is passed over for a while.
+        and world.book.slow.get(row.connection, 0) < fanning.began - SLOW
         and not any(
             slice["stream"] == record.stream
             and slice["seq"] <= record.seq

@@ -372,8 +372,9 @@ MUTANTS = (
         "adapters/memory.py",
         "a 410 drops whatever row is there",
         "delivery 2",
-        "            if there is not None and there.n == subscription.n:",
-        "            if there is not None:",
+        "            if there is not None and there.n == subscription.n:\n"
+        "                del rows",
+        "            if there is not None:\n                del rows",
     ),
     _in(
         "slices.py",
@@ -575,6 +576,13 @@ MUTANTS = (
         "delivery 7",
         "        if left > 0:",
         "        if left > 9**9:",
+    ),
+    _in(
+        "delivery.py",
+        "a slow connection is passed over for minutes",
+        "delivery 2",
+        "PASS_OVER_MS = 10_000",
+        "PASS_OVER_MS = 300_000",
     ),
     # ---- rights -----------------------------------------------------------------------
     _in(

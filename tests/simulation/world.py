@@ -165,12 +165,7 @@ class World:
                 share=self.share,
                 rate=RATE,
             )
-            shares = Delivery(
-                self.state_port, self.api, clock, side_by_side, patient=False
-            )
-            return Fanout(
-                delivery, clock, pause=self.kernel.wait, shares=lambda: shares
-            )
+            return Fanout(delivery, clock, pause=self.kernel.wait)
         if kind == "publish":
             pushes = container.pushes = self.new_pushes(clock)
             return Publish(

@@ -200,26 +200,18 @@ def test_a_connection_of_a_share_that_is_gone_loses_its_row(theatre: Theatre) ->
     assert [one.connection for one in rows] == ["c0", "c2"]
 
 
-def test_a_slow_connection_of_a_share_is_not_tried_twice(theatre: Theatre) -> None:
-    """A second try would take as long again, and the others of the stream wait."""
-    tries: list[str] = []
-
-    def slow(connection: str, frame: str) -> Push:
-        tries.append(connection)
-        return Push.THROTTLED if connection == "c1" else Push.FAILED
-
-    theatre.gateway.push = slow  # type: ignore[method-assign]
-    theatre.audience(3)
-    theatre.write()
-    theatre.fanout = Fanout(
-        theatre.delivery,
-        theatre.clock,
-        shares=lambda: Delivery(
-            theatre.state, theatre.gateway, theatre.clock, one_by_one, patient=False
-        ),
+def test_a_slow_connection_is_not_handed_over_for_a_while(theatre: Theatre) -> None:
+    """One share would wait for it in vain, and the whole audience for the share."""
+    theatre.audience(5)
+    theatre.state.pass_over(
+        Subscription(STREAM, "c1", 1, EXP), theatre.clock() + 10_000
     )
+    theatre.write()
     theatre.push()
-    assert tries == ["c0", "c1", "c1", "c2"]
+    assert theatre.got() == {f"c{number}": 1 for number in (0, 2, 3, 4)}
+    theatre.clock.advance(10)
+    theatre.push()
+    assert theatre.got()["c1"] == 1
 
 
 def test_requests_of_the_ai_sdk_stay_with_the_courier(theatre: Theatre) -> None:

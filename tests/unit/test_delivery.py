@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tailrace.delivery import Delivery
+from tailrace.delivery import PASS_OVER_MS, Delivery
 from tailrace.errors import Unavailable
 from tailrace.ports import Push, Subscription
 from tests.support.worlds import STREAM, World, run_id
@@ -149,6 +149,34 @@ def test_a_failed_push_is_tried_once_more_and_never_overtaken(
     assert [one["seq"] for one in stage.got("fine")] == [1, 4, 5, 6, 7]
     assert len(stage.state.subscribers(STREAM)) == 2
     assert stage.counted["PushesThrottled"] == 2
+
+
+def test_a_slow_connection_holds_up_the_others_once(stage: Stage) -> None:
+    """One push that waits in vain is all; until the connection asks, or ten seconds
+    have passed, nobody waits for it again."""
+    stage.subscribe("slow", "fine")
+    stage.write()
+    tries: list[str] = []
+    push = stage.gateway.push
+
+    def hangs(connection: str, frame: str) -> Push:
+        if connection == "slow":
+            tries.append(connection)
+            return Push.SLOW
+        return push(connection, frame)
+
+    stage.gateway.push = hangs  # type: ignore[method-assign]
+    for _ in range(3):
+        assert stage.deliver() == set()
+    assert tries == ["slow"]
+    assert len(stage.got("fine")) == 3
+    assert stage.counted["ConnectionsSlow"] == 1
+    stage.clock.advance(PASS_OVER_MS / 1_000)
+    stage.deliver()
+    assert len(tries) == 2
+    stage.state.subscribe(Subscription(STREAM, "slow", 2, 2**40), 0)
+    stage.deliver()
+    assert len(tries) == 3, "who asks is there"
 
 
 def test_the_subscribers_of_many_streams_are_asked_for_side_by_side(

@@ -147,6 +147,29 @@ def test_an_end_waits_for_no_interval() -> None:
     assert publisher.got() == [(1, 2), (2, 4)]
 
 
+def test_a_slow_connection_is_passed_over_also_in_a_list_that_is_kept(
+    publisher: Publisher,
+) -> None:
+    publisher.watch("c2")
+    tries: list[str] = []
+
+    def hangs(connection: str, frame: str) -> Push:
+        tries.append(connection)
+        return Push.SLOW if connection == "c1" else Push.DONE
+
+    publisher.gateway.push = hangs  # type: ignore[method-assign]
+    seq = publisher.open()
+    publisher.push()
+    publisher.append(seq)
+    publisher.push()
+    assert sorted(tries) == ["c1", "c2", "c2"]
+    assert publisher.asked == [STREAM]
+    slow, fine = publisher.state.subscribers(STREAM)
+    assert isinstance(slow, Subscription)
+    assert slow.slow_until > publisher.clock()
+    assert fine == Subscription(STREAM, "c2", 1, 2**40)
+
+
 def test_a_large_audience_makes_the_interval_longer_but_for_an_end() -> None:
     publisher = Publisher(interval=100)
     publisher.watch("c2", "c3")

@@ -26,6 +26,10 @@ from .slices import merge
 if TYPE_CHECKING:
     from .courier import Courier
 
+PASS_OVER_MS = 10_000
+"""How long a connection that was slow is not pushed to. It sees the gap with the next
+slice, or with its next sync; and is pushed to again as soon as it asks."""
+
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
 """Runs tasks, side by side if it can; returns when all have returned."""
 
@@ -42,6 +46,8 @@ class Subscribers(Protocol):
     def subscribers(self, stream: str) -> Iterable[Subscription | Request]: ...
 
     def drop(self, subscription: Subscription) -> None: ...
+
+    def pass_over(self, subscription: Subscription, until: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Delivery:
     `relay` takes audiences of more than `share` subscriptions, which then are pushed to
     `rate` times a second at most; without it, all are served here. `net`: somebody else
     pushes to subscriptions, and this is only the net behind: they are told where runs
-    begin and end. `patient` as `Pusher` has it.
+    begin and end.
     """
 
     def __init__(
@@ -85,12 +91,11 @@ class Delivery:
         share: int = SHARE,
         rate: int = PUSHES_PER_SECOND,
         net: bool = False,
-        patient: bool = True,
         count: Count = lambda name, value: None,
     ) -> None:
         self._state = state
         self._clock = clock
-        self._pusher = Pusher(gateway, clock, count, patient=patient)
+        self._pusher = Pusher(gateway, clock, count)
         self._run_all = run_all
         self._courier = courier
         self._relay = relay
@@ -129,7 +134,7 @@ class Delivery:
                     continue
                 if isinstance(one, Request):
                     errands[one.connection].append((one, streams[stream]))
-                else:
+                elif not self._slow(one, now):
                     queues[one.connection].append((one, frames[stream].texts))
         # Side by side across connections, one after the other within each: two
         # posts under way to one connection have no order.
@@ -179,7 +184,12 @@ class Delivery:
         if len(first) <= self._share:
             audience.own.extend(first)
             return
-        subscriptions = _keep_requests(chain(first, found), audience.own)
+        now = self._clock()
+        subscriptions = (
+            one
+            for one in _keep_requests(chain(first, found), audience.own)
+            if not self._slow(one, now)
+        )
         while some := list(islice(subscriptions, self._share)):
             share = Share(some, frames.texts, deadline)
             audience.shares.append((share, self._relay.hand_over(share)))
@@ -211,16 +221,31 @@ class Delivery:
         self._count("SlicesPushed", pushed)
         if outcome is Push.GONE:
             self._count("ConnectionsGone", 1)
-            for subscription, _ in queue:
-                self._drop(subscription)
         else:
             self._count("SlicesDropped", len(frames) - pushed)
+        if outcome is Push.SLOW:
+            self._count("ConnectionsSlow", 1)
+        if outcome in (Push.GONE, Push.SLOW):
+            for subscription, _ in queue:
+                self._pass_over(subscription, gone=outcome is Push.GONE)
         return outcome
 
-    def _drop(self, subscription: Subscription) -> None:
-        # Else the row stays until somebody pushes to it again, or its TTL.
+    def _slow(self, one: Subscription, now: int) -> bool:
+        """Whether it is passed over: whoever waits for a slow connection, holds up all
+        others of its streams."""
+        if one.slow_until <= now:
+            return False
+        self._count("SlicesDropped", 1)
+        return True
+
+    def _pass_over(self, subscription: Subscription, *, gone: bool) -> None:
+        # If it is not noted, somebody pushes to it again, as vainly.
         with contextlib.suppress(Unavailable):
-            self._state.drop(subscription)
+            if gone:
+                self._state.drop(subscription)
+            else:
+                until = self._clock() + PASS_OVER_MS
+                self._state.pass_over(subscription, until)
 
 
 class _Frames:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .delivery import Delivery, Subscribers
 from .ports import Clock, LogStore, Request, Subscription
@@ -83,12 +83,19 @@ class RecentSubscribers:
         return found
 
     def drop(self, subscription: Subscription) -> None:
+        self._replace(subscription)
+        self._subscribers.drop(subscription)
+
+    def pass_over(self, subscription: Subscription, until: int) -> None:
+        self._replace(subscription, replace(subscription, slow_until=until))
+        self._subscribers.pass_over(subscription, until)
+
+    def _replace(self, subscription: Subscription, *others: Subscription) -> None:
         with self._lock:
             at, found = self._lists.get(subscription.stream, (0, []))
             if subscription in found:
                 left = [one for one in found if one != subscription]
-                self._lists[subscription.stream] = at, left
-        self._subscribers.drop(subscription)
+                self._lists[subscription.stream] = at, [*left, *others]
 
 
 @dataclass(slots=True)

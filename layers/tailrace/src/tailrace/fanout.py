@@ -52,7 +52,7 @@ class Fanout:
     """Takes batches of the feed, and shares of large audiences. Nothing is kept between
     two of them.
 
-    `pause` lets so many ms pass; `shares` makes what pushes a share.
+    `pause` lets so many ms pass.
     """
 
     def __init__(
@@ -61,18 +61,16 @@ class Fanout:
         clock: Clock,
         *,
         pause: Callable[[int], None] = lambda ms: None,
-        shares: Callable[[], Delivery] | None = None,
         count: Count = lambda name, value: None,
     ) -> None:
         self._delivery = delivery
         self._clock = clock
         self._pause = pause
-        self._shares = shares or (lambda: delivery)
         self._count = count
 
     def push_share(self, share: Share, deadline: int) -> None:
         """Push a share. `deadline` (ms) is this invocation's own."""
-        self._shares().push(replace(share, deadline=min(share.deadline, deadline)))
+        self._delivery.push(replace(share, deadline=min(share.deadline, deadline)))
 
     def push(self, changes: Iterable[Change], deadline: int) -> list[str]:
         """Push a batch; return the sequence numbers from which on it failed.

@@ -68,12 +68,14 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One subscriber of a stream. Nothing is pushed past `exp` (seconds)."""
+    """One subscriber of a stream. Nothing is pushed past `exp` (seconds), nor until
+    `slow_until` (ms)."""
 
     stream: str
     connection: str
     n: int
     exp: int
+    slow_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,9 @@ class State(Protocol):
     def drop(self, subscription: Subscription) -> None:
         """Remove a subscription if it is still the version given."""
 
+    def pass_over(self, subscription: Subscription, until: int) -> None:
+        """Note that nothing is pushed until then (ms), if it is still that version."""
+
     def put_request(self, request: Request, expires_at: int) -> bool:
         """Store a request; False if the connection has one of that name."""
 
@@ -198,6 +203,8 @@ class Push(Enum):
 
     DONE = "done"
     GONE = "gone"
+    SLOW = "slow"
+    """No answer in time; it may be done all the same."""
     THROTTLED = "throttled"
     FAILED = "failed"
 

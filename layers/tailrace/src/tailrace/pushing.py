@@ -15,17 +15,13 @@ class Pusher:
     """Pushes frames, each with one retry. What is still not through then is repaired:
     by the client, or by whoever pushes, where its client cannot ask.
 
-    Where it is not `patient`, what failed or timed out is not tried again, so that a
-    slow connection does not hold up those that wait behind it.
+    What was slow is not tried again: others wait behind it.
     """
 
-    def __init__(
-        self, gateway: Gateway, clock: Clock, count: Count, *, patient: bool = True
-    ) -> None:
+    def __init__(self, gateway: Gateway, clock: Clock, count: Count) -> None:
         self._gateway = gateway
         self._clock = clock
         self._count = count
-        self._patient = patient
 
     def push(self, connection: str, frame: str, deadline: int) -> Push:
         """Push a frame. `deadline` (ms): no try is begun after it."""
@@ -37,6 +33,6 @@ class Pusher:
             if outcome in (Push.DONE, Push.GONE):
                 break
             self._count("PushesThrottled", 1)
-            if outcome is Push.FAILED and not self._patient:
+            if outcome is Push.SLOW:
                 break
         return outcome

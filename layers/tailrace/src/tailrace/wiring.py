@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 # How long an answer of the publish function waits for its pushes, at most: the bound of
 # what a watcher's connection can cost an append.
 _SETTLE_SECONDS = 0.5
-# How long a push to one of a large audience may take: the others wait behind it.
-_HASTY_SECONDS = 0.3
 
 
 def session(telemetry: Telemetry) -> Session:
@@ -126,30 +124,20 @@ def fanout(telemetry: Telemetry) -> Fanout:
     if settings.repairs_url:
         log = DynamoDBLog(client, settings.require("log_table").log_table)
         courier = partial(_courier, settings, log, state, gateway, telemetry)
-    run_all = side_by_side(ThreadPoolExecutor(PUSHERS))
     delivery = Delivery(
         state,
         gateway,
         local_clock,
-        run_all,
+        side_by_side(ThreadPoolExecutor(PUSHERS)),
         courier=courier,
         relay=_relay(settings, telemetry),
         net=settings.delivery == "Direct",
         count=telemetry.count,
     )
-
-    @cache
-    def shares() -> Delivery:
-        hasty = _gateway(settings, PUSHERS, timeout=_HASTY_SECONDS)
-        return Delivery(
-            state, hasty, local_clock, run_all, patient=False, count=telemetry.count
-        )
-
     return Fanout(
         delivery,
         local_clock,
         pause=lambda ms: time.sleep(ms / 1_000),
-        shares=shares,
         count=telemetry.count,
     )
 
@@ -222,10 +210,8 @@ def _dynamodb(connections: int = 1) -> Any:
     )
 
 
-def _gateway(settings: Settings, connections: int = 1, **options: float) -> ApiGateway:
-    return ApiGateway(
-        _session(), settings.connections_url, connections=connections, **options
-    )
+def _gateway(settings: Settings, connections: int = 1) -> ApiGateway:
+    return ApiGateway(_session(), settings.connections_url, connections=connections)
 
 
 def _client(service: str, read_timeout: float = 3, connections: int = 10) -> Any:

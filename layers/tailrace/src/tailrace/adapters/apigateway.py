@@ -18,7 +18,9 @@ from botocore.httpsession import get_cert_path
 from ..errors import Unavailable
 from ..ports import Push
 
-TIMEOUT_SECONDS = 1.0
+CONNECT_SECONDS = 1.0
+# A push takes some 10 ms; whoever waits longer for one connection holds up others.
+ANSWER_SECONDS = 0.5
 _SERVICE = "execute-api"
 
 
@@ -31,18 +33,11 @@ class ApiGateway:
     """The `Gateway` of one stage. Safe to share between threads.
 
     `session` is a boto3 session, asked for its credentials at each push, since they are
-    replaced before they expire; `url` the stage's `@connections` endpoint; `timeout` in
-    seconds. One try a push: who pushes decides what a failure is worth.
+    replaced before they expire; `url` the stage's `@connections` endpoint. One try a
+    push: who pushes decides what a failure is worth.
     """
 
-    def __init__(
-        self,
-        session: Any,
-        url: str,
-        *,
-        connections: int = 1,
-        timeout: float = TIMEOUT_SECONDS,
-    ) -> None:
+    def __init__(self, session: Any, url: str, *, connections: int = 1) -> None:
         self._credentials = session.get_credentials()
         self._region = session.region_name
         self._url = url.rstrip("/")
@@ -50,7 +45,7 @@ class ApiGateway:
         self._pool = urllib3.connection_from_url(
             self._url,
             maxsize=connections,
-            timeout=urllib3.Timeout(timeout),
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS),
             **(
                 {"ca_certs": get_cert_path(True)}
                 if self._url.startswith("https:")
@@ -61,6 +56,8 @@ class ApiGateway:
     def push(self, connection: str, frame: str) -> Push:
         try:
             status = self._send("POST", connection, frame.encode())
+        except urllib3.exceptions.ReadTimeoutError:
+            return Push.SLOW
         except urllib3.exceptions.HTTPError:
             return Push.FAILED
         if status == 200:

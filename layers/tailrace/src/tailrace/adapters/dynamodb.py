@@ -243,7 +243,11 @@ class DynamoDBState(RequestRows):
                 yield to_request(item)
             else:
                 yield Subscription(
-                    stream, item["sk"]["S"], int(item["n"]["N"]), int(item["exp"]["N"])
+                    stream,
+                    item["sk"]["S"],
+                    int(item["n"]["N"]),
+                    int(item["exp"]["N"]),
+                    int(item["slow_until"]["N"]) if "slow_until" in item else 0,
                 )
 
     def drop(self, subscription: Subscription) -> None:
@@ -253,6 +257,16 @@ class DynamoDBState(RequestRows):
             "#n = :n",
             {"#n": "n"},
             {":n": {"N": str(subscription.n)}},
+        )
+
+    def pass_over(self, subscription: Subscription, until: int) -> None:
+        self._update(
+            f"stream#{subscription.stream}",
+            subscription.connection,
+            "SET #slow_until = :until",
+            {"#slow_until": "slow_until", "#n": "n"},
+            {":until": {"N": str(until)}, ":n": {"N": str(subscription.n)}},
+            "attribute_exists(#pk) AND #n = :n",
         )
 
     # ---- leases and keys -------------------------------------------------------------

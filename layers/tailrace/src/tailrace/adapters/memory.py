@@ -165,6 +165,13 @@ class MemoryState:
             if there is not None and there.n == subscription.n:
                 del rows[subscription.connection]
 
+    def pass_over(self, subscription: Subscription, until: int) -> None:
+        with self._lock:
+            rows = self._subscriptions[subscription.stream]
+            there = rows.get(subscription.connection)
+            if there is not None and there.n == subscription.n:
+                rows[subscription.connection] = replace(there, slow_until=until)
+
     def put_request(self, request: Request, expires_at: int) -> bool:
         with self._lock:
             key = (request.connection, request.id)
