@@ -3,7 +3,7 @@
  * `unsubscribe`, `cancel`, `auth`, and whom an answer serves. Part of the pure machine of
  * `state.js`; knows nothing of how links come and go.
  */
-import { position } from "./cursor.js";
+import { doubled, position } from "./cursor.js";
 
 /**
  * @typedef {import("./cursor.js").Reader} Reader
@@ -89,7 +89,9 @@ export const readersOf = ({ readers }, stream) =>
  */
 export function ask(s, link, frame) {
   const n = ++link.n;
-  link.asked.set(n, { ...frame, at: s.now, due: s.now + ANSWER });
+  // A server that is slow with everybody must let somebody in.
+  const due = s.now + doubled(ANSWER, link.phase === "syncing" ? s.attempt : 0);
+  link.asked.set(n, { ...frame, at: s.now, due });
   s.out.push({ type: "send", socket: link.socket, frame: { ...frame, n } });
   return n;
 }

@@ -36,7 +36,7 @@
 /** Milliseconds. */
 export const GAP = 300;
 const BACKOFF = 500;
-const BACKOFF_CAP = 30_000;
+const LONGEST = 30_000;
 
 /** Slices of at most 32 KB each: what lies further ahead is asked for when its turn comes. */
 const HELD = 256;
@@ -46,7 +46,14 @@ const HELD = 256;
  * @param {number} attempt
  * @param {number} random in [0, 1)
  */
-export const backoff = (attempt, random) => random * Math.min(BACKOFF_CAP, BACKOFF * 2 ** attempt);
+export const backoff = (attempt, random) => random * doubled(BACKOFF, attempt);
+
+/**
+ * A time that was doubled so often, at most 30 s: by then API Gateway has given up too.
+ * @param {number} ms
+ * @param {number} times
+ */
+export const doubled = (ms, times) => Math.min(LONGEST, ms * 2 ** times);
 
 /**
  * What becomes of a slice: by whose run it is of, seen from the cursor, and by where it

@@ -4,7 +4,7 @@
  * compile.
  */
 import { ANSWER, ask, askDue, everyone, leave, readersOf, release, sync } from "./asks.js";
-import { backoff } from "./cursor.js";
+import { backoff, doubled } from "./cursor.js";
 
 /**
  * @typedef {import("./asks.js").State} State
@@ -63,7 +63,7 @@ export const TABLE = {
   idle: { ...STAY, wanted: connect },
   token: { ...STAY, token: open, tokenless: retreat, due: retreat },
   // A socket that nobody wants any more is let open: closing it early is an error in a browser's console.
-  opening: { ...STAY, opened: greet, lost: rejected, due: rejected },
+  opening: { ...STAY, opened: greet, lost: rejected, due: retreat },
   syncing: { ...STAY, synced: settle, lost: retreat },
   live: {
     ...STAY,
@@ -106,7 +106,8 @@ function open(s, link) {
   const { token, now } = s;
   if (!token) return;
   const socket = ++s.sockets;
-  Object.assign(link, { phase: "opening", socket, due: now + HANDSHAKE, exp: token.exp, fresh: !token.used });
+  const due = now + doubled(HANDSHAKE, s.attempt);
+  Object.assign(link, { phase: "opening", socket, due, exp: token.exp, fresh: !token.used });
   s.token = { ...token, used: true };
   s.triedAt = now;
   s.out.push({ type: "connect", socket, token: token.value });
@@ -170,7 +171,8 @@ export function retreat(s, link) {
 }
 
 /**
- * A handshake failed, by the network or by the server: a browser does not say which.
+ * A handshake failed, by the network or by the server: a browser does not say which. (One that
+ * was only not answered tells nothing of the token.)
  * @type {Act}
  */
 function rejected(s, link) {

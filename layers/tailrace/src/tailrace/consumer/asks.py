@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import TailraceError
-from .cursor import Ask, Output, Reader
+from .cursor import Ask, Output, Reader, doubled
 from .wire import Frame
 
 ANSWER = 5_000
@@ -194,7 +194,9 @@ class State:
 def ask(s: State, link: Link, type: str, **fields: Any) -> int:
     """Send a frame that wants an answer; return its `n`."""
     link.n += 1
-    link.asked[link.n] = Asked(type, fields.get("stream"), s.now, s.now + ANSWER)
+    # A server that is slow with everybody must let somebody in.
+    wait = doubled(ANSWER, s.attempt) if link.phase == "syncing" else ANSWER
+    link.asked[link.n] = Asked(type, fields.get("stream"), s.now, s.now + wait)
     s.out.append(Send(link.socket, {"type": type, **fields, "n": link.n}))
     return link.n
 

@@ -15,7 +15,7 @@ from ..rules import PRODUCER_LOST
 
 GAP = 300
 BACKOFF = 500
-BACKOFF_CAP = 30_000
+LONGEST = 30_000
 
 # Slices, of at most 32 KB each. What lies further ahead is asked for in its turn.
 _HELD = 256
@@ -153,7 +153,13 @@ def watch(
 
 def backoff(attempt: int, chance: float) -> float:
     """Return the delay before an attempt, with full jitter; `chance` is in [0, 1)."""
-    return chance * min(BACKOFF_CAP, BACKOFF << min(attempt, 16))
+    return chance * doubled(BACKOFF, attempt)
+
+
+def doubled(ms: int, times: int) -> int:
+    """Return a time that was doubled so often, at most 30 s: by then API Gateway has
+    given up too."""
+    return min(LONGEST, ms << min(times, 16))
 
 
 # ---- what becomes of a slice ---------------------------------------------------------

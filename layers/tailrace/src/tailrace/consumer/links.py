@@ -27,7 +27,7 @@ from .asks import (
     release,
     sync,
 )
-from .cursor import backoff
+from .cursor import backoff, doubled
 
 Cause = Literal[
     "wanted", "unwanted", "token", "tokenless", "opened", "synced", "lost", "due"
@@ -79,7 +79,8 @@ def _open(s: State, link: Link) -> None:
     if token is None:
         return
     s.sockets += 1
-    link.phase, link.socket, link.due = "opening", s.sockets, s.now + HANDSHAKE
+    link.phase, link.socket = "opening", s.sockets
+    link.due = s.now + doubled(HANDSHAKE, s.attempt)
     link.exp, link.fresh = token.exp, not token.used
     s.token = replace(token, used=True)
     s.tried_at = s.now
@@ -138,7 +139,8 @@ def retreat(s: State, link: Link) -> None:
 
 
 def _rejected(s: State, link: Link) -> None:
-    """A handshake failed: by the network, or by the server."""
+    """A handshake failed: by the network, or by the server. (One that was only not
+    answered tells nothing of the token.)"""
     retreat(s, link)
     if s.link.phase == "waiting":
         s.link.fresh = link.fresh
@@ -221,7 +223,7 @@ def _reset(link: Link) -> None:
 TABLE: dict[Phase, dict[Cause, Act]] = {
     "idle": {"wanted": connect},
     "token": {"token": _open, "tokenless": retreat, "due": retreat},
-    "opening": {"opened": _greet, "lost": _rejected, "due": _rejected},
+    "opening": {"opened": _greet, "lost": _rejected, "due": retreat},
     "syncing": {"synced": _settle, "lost": retreat},
     "live": {
         "wanted": _unlinger,

@@ -52,6 +52,7 @@ class Socket:
         try:
             async with connect(
                 self._url,
+                open_timeout=None,  # the machine's to decide
                 ping_interval=None,  # `sync` tells more
                 close_timeout=CLOSE_SECONDS,
                 max_size=None,
