@@ -316,6 +316,31 @@ def limits() -> str:
 
 # ---- what is written -----------------------------------------------------------------
 
+
+def load() -> str:
+    found = kept.load("load")
+    lag, spent = found["lag_ms"], found["cpu_seconds"]
+    rows = [
+        ["connections, streams", f"{found['connections']}, {found['streams']}"],
+        ["tokens a second into each stream", f"{found['rate']:g}"],
+        ["until all had come; until all was written, s",
+         f"{found['arrival_seconds']:g}; {found['seconds']:g}"],
+        ["between two appends", f"{found['interval_ms']:,} ms"],
+        ["connections cut; processes killed; pauses of 3 s",
+         f"{found['cuts']}; {found['kills']}; {found['pauses']}"],
+        ["tokens to be shown", f"{found['expected']:,}"],
+        ["shown, each once and in order", f"{found['received']:,}"],
+        ["lost, doubled or out of order", f"{found['wrong']}"],
+        ["from `write` to shown, p50 / p90 / p99 / longest",
+         " / ".join(f"{lag[name]:,}" for name in ("p50", "p90", "p99", "max")) + " ms"],
+        ["not yet shown when all was written", f"{found['missing_then']:,}"],
+        ["… and shown after", f"{found['settled_seconds']:g} s"],
+        ["CPU of the clients; the local AWS; the functions",
+         f"{spent['clients']}; {spent['aws']}; {spent['functions']} s"],
+    ]  # fmt: skip
+    return f"{about(found)}\n\n{table(['', ''], rows)}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "cost: targets": cost_targets,
     "cost: totals": cost_totals,
@@ -329,6 +354,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "latency: poll": latency_poll,
     "latency: hops": latency_hops,
     "cpu": cpu,
+    "load": load,
 }
 
 PAGES = {README: PARTS, OPERATIONS: {"limits": limits}}

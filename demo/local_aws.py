@@ -73,11 +73,14 @@ class LocalAws:
 
 
 @contextlib.contextmanager
-def local_aws(*, enforce_iam: bool = False) -> Iterator[LocalAws]:
+def local_aws(
+    *, enforce_iam: bool = False, socket_processes: int = 1
+) -> Iterator[LocalAws]:
     """Run a local AWS for as long as the context lasts.
 
     With `enforce_iam`, every call is judged by the policies of whoever signed it;
     the credentials in `LocalAws.environment` are those of the account's root.
+    `socket_processes`: how many at most serve the events of sockets.
     """
     if not PYTHON.exists():
         raise LocalAwsError("The local AWS is not installed: run `make setup`.")
@@ -93,7 +96,8 @@ def local_aws(*, enforce_iam: bool = False) -> Iterator[LocalAws]:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=home,
-                env=_server_environment(aws, home, enforce_iam=enforce_iam),
+                env=_server_environment(aws, home, enforce_iam=enforce_iam)
+                | {"SOCKET_PROCESSES": str(socket_processes)},
                 # Its own group: Ctrl-C is for us, who then stop it in order.
                 start_new_session=True,
             )

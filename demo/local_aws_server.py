@@ -1,12 +1,14 @@
 """The process of the local AWS: ministack, and what API Gateway adds to it.
 
 Runs in the environment of the functions (see local_aws.py), where nothing of this
-repository can be imported. Four things are added to the emulator:
+repository can be imported. Five things are added to the emulator:
 
 - a socket's subprotocol is the one that `$connect` answered with;
 - a frame of more than 32 KB closes the socket with 1009 before any function sees it;
 - what a function writes is kept in `functions/<name>.log`, also for WebSocket events,
   whose output the emulator drops;
+- events of sockets may be served by several processes side by side, as Lambda does it,
+  where the emulator has one that takes them one by one;
 - a condition of the template may split a parameter: what it selects of that is taken
   for empty, so that a function is to be named by its name, not its ARN.
 """
@@ -17,10 +19,12 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ministack import app as emulator
+from ministack.core import lambda_runtime
 from ministack.core.lambda_runtime import Worker
 from ministack.services import apigateway
 from ministack.services.cloudformation import engine
@@ -83,6 +87,27 @@ def limit_sockets() -> None:
     emulator.app = limited
 
 
+def serve_sockets_side_by_side(most: int) -> None:
+    """By so many processes at most: what comes while all are busy waits its turn."""
+    places = threading.Semaphore(most)
+
+    class Leased:
+        """Stands for a worker, and takes a free one for each event."""
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            self._acquire = partial(lambda_runtime.acquire_worker, *arguments, **named)
+
+        def invoke(self, *event: Any, **named: Any) -> Any:
+            with places:
+                worker, _ = self._acquire()
+                try:
+                    return worker.invoke(*event, **named)
+                finally:
+                    lambda_runtime.release_worker(worker)
+
+    lambda_runtime.get_or_create_worker = Leased
+
+
 def keep_what_functions_write(directory: Path) -> None:
     directory.mkdir(exist_ok=True)
 
@@ -111,5 +136,6 @@ if __name__ == "__main__":
     answer_with_the_subprotocol_of_connect()
     limit_sockets()
     let_a_condition_split()
+    serve_sockets_side_by_side(int(os.environ["SOCKET_PROCESSES"]))
     keep_what_functions_write(Path("functions"))
     emulator.main()

@@ -145,6 +145,7 @@ class LocalStack:
 def local_stack(
     *,
     enforce_iam: bool = False,
+    socket_processes: int = 1,
     parameters: Mapping[str, str] | None = None,
     template: Path = TEMPLATE,
     progress: Progress = _silent,
@@ -157,7 +158,7 @@ def local_stack(
     started = time.monotonic()
     built = build(template, progress=progress)
     progress("Starting a local AWS")
-    with local_aws(enforce_iam=enforce_iam) as aws:
+    with local_aws(enforce_iam=enforce_iam, socket_processes=socket_processes) as aws:
         progress(f"Deploying {template.name} onto {aws.endpoint}")
         stack = deploy(aws, built, parameters=parameters)
         progress(f"Ready in {time.monotonic() - started:.0f} s: {stack.socket_url}")

@@ -25,6 +25,7 @@ MAX_UP = 32_000
 MAX_DOWN = 128 * 1024
 IDLE_SECONDS = 600.0
 LIFE_SECONDS = 7_200.0
+CONNECT_SECONDS = 29.0
 SUBPROTOCOL = Subprotocol("tailrace.v1")
 # What API Gateway says where a frame got no answer of ours.
 GATEWAY_FRAME = json.dumps(
@@ -100,6 +101,7 @@ class Proxy:
             compression=None,
             max_size=None,
             ping_interval=None,
+            open_timeout=None,
             close_timeout=1,
         )
         return self
@@ -198,12 +200,17 @@ class Proxy:
                 compression=None,
                 max_size=None,
                 ping_interval=None,
+                open_timeout=CONNECT_SECONDS,
                 close_timeout=1,
             )
         except InvalidStatus as refusal:
             return connection.respond(refusal.response.status_code, "")
-        self._upstreams[connection] = up
+        except TimeoutError:
+            return connection.respond(504, "")
         self._opened.append(up)
+        if connection.transport.is_closing():  # the client would not wait
+            await up.close()
+        self._upstreams[connection] = up
         return None
 
     # ---- frames ------------------------------------------------------------------
