@@ -7,6 +7,7 @@ context ends, also when whoever started it is killed.
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,9 @@ PYTHON = ROOT / ".tools" / "lambda" / "bin" / "python"
 SERVER = ROOT / "demo" / "local_aws_server.py"
 REGION = "us-east-1"
 STARTUP_SECONDS = 60
+KEEP_LOGS = "LOCAL_AWS_LOGS"
+"""The environment variable that names a directory to keep the logs of each local AWS in
+when it has ended: its own, and that of each function."""
 
 
 class LocalAwsError(RuntimeError):
@@ -106,6 +110,7 @@ def local_aws(
                 yield aws
             finally:
                 _stop(process)
+                _keep_logs(Path(home))
 
 
 def _server_environment(
@@ -164,6 +169,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     if process.stdin:
         process.stdin.close()
+
+
+def _keep_logs(home: Path) -> None:
+    if kept := os.environ.get(KEEP_LOGS):
+        for log in [*home.glob("*.log"), *home.glob("functions/*.log")]:
+            place = Path(kept, home.name, log.relative_to(home))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(log, place)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from demo.stack import LocalStack
+from tailrace.producer.base import ERROR_MESSAGE
 from tests.support.deployed import Deployed
 
 PATIENCE = 60
@@ -30,7 +31,8 @@ class Sdk:
         request = uuid.uuid4().hex
         self.last[request], self.chunks[request] = -1, []
         frame = {"type": kind, "requestId": request, "id": chat, "body": body}
-        self.socket.send(json.dumps({**frame, "headers": {}, "messages": []}))
+        headers = {"x-asked": "planted-prompt"}
+        self.socket.send(json.dumps({**frame, "headers": headers, "messages": []}))
         return request
 
     def receive(self) -> dict[str, Any]:
@@ -116,6 +118,11 @@ def test_an_abort_detaches_and_the_answer_goes_on(sdk: Sdk, deployed: Deployed) 
 def test_a_job_that_fails_is_an_error_with_its_public_text(sdk: Sdk) -> None:
     told = sdk.read(sdk.ask("send", new_chat(), all=1, fails=True))
     assert (told["type"], told["errorText"]) == ("error", "No such model.")
+
+
+def test_a_job_that_breaks_tells_nobody_why(sdk: Sdk) -> None:
+    told = sdk.read(sdk.ask("send", new_chat(), all=1, breaks=True))
+    assert (told["type"], told["errorText"]) == ("error", ERROR_MESSAGE)
 
 
 def test_the_queue_brings_what_nobody_pushed(

@@ -26,7 +26,8 @@ PLANTED = "planted-chunk-that-no-log-may-have"
 async def bystander(deployed: Deployed) -> AsyncIterator[Socket]:
     """A watcher of a stream that goes on, who must not notice anything."""
     stream = deployed.new_stream("bystander")
-    opened = deployed.ask("open", stream, writer="job")
+    meta = {"title": "planted-meta"}
+    opened = deployed.ask("open", stream, writer="job", meta=meta)
     token = deployed.token(stream)
     async with open_socket(deployed.stack.socket_url, token) as socket:
         await socket.ask("subscribe", "subscribed", stream=stream)

@@ -33,13 +33,16 @@ from tailrace import Asked, Producer, PublicError, job
 @job(lease=5)
 def handler(asked: Asked, stream: Producer) -> None:
     wants = asked.untrusted.get("body", {})
-    stream.write({"type": "start", "messageId": stream.run})
+    note = {"note": "planted-chunk"}
+    stream.write({"type": "start", "messageId": stream.run, "messageMetadata": note})
     stream.write({"type": "text-start", "id": "t"})
     for number in range(wants.get("all", 20)):
         stream.write({"type": "text-delta", "id": "t", "delta": f"{number} "})
         time.sleep(wants.get("pause", 0))
     if wants.get("fails"):
         raise PublicError("No such model.")
+    if wants.get("breaks"):
+        raise ValueError("planted-error")
     stream.write({"type": "text-end", "id": "t"})
     stream.write({"type": "data-asked", "data": {"sub": asked.sub}})
     stream.write({"type": "finish"})

@@ -109,7 +109,7 @@ def test_leaving_by_an_exception_ends_it_without_quoting_it(
 ) -> None:
     with pytest.raises(error, match="secret"), produce() as stream:
         stream.write("a")
-        raise error("the key is secret")
+        raise error("the key is a planted-secret")
     assert answer(world) == ["a"]
     assert (end(world).reason, end(world).message) == ("error", ERROR_MESSAGE)
 
