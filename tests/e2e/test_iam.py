@@ -20,9 +20,14 @@ from samtranslator.yaml_helper import yaml_parse
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
+import tailrace
 from demo.local_aws import REGION, ROOT
 from demo.stack import FunctionName, LocalStack
+from tailrace.adapters.calls import AwsClock, config
+from tailrace.adapters.dynamodb import DynamoDBLog, DynamoDBState
 from tailrace.audience import SHARE
+from tailrace.log import Log
+from tailrace.transports.in_process import InProcess
 from tests.support.answers import JOB
 from tests.support.deployed import Deployed
 
@@ -506,3 +511,72 @@ def test_the_in_process_policy_lets_a_producer_append_and_not_remove(
     secrets = producer.client("secretsmanager", endpoint_url=stack.endpoint)
     with access_denied():
         secrets.get_secret_value(SecretId=stack.key_ring)
+
+
+# What the policy for producers in-process allows, but for Direct delivery, of which
+# test_direct.py has the tests.
+IN_PROCESS = [
+    ("dynamodb:PutItem", "Log"),
+    ("dynamodb:Query", "Log"),
+    ("dynamodb:GetItem", "State"),
+    ("dynamodb:PutItem", "State"),
+    ("dynamodb:Query", "State"),
+]
+
+
+def produce_in_process(deployed: Deployed, producer: boto3.Session) -> None:
+    """Play all that a producer may do with the tables; raises what it is denied."""
+    stack, stream, run = deployed.stack, deployed.new_stream("iam"), tailrace.new_run()
+    client = producer.client(
+        "dynamodb", endpoint_url=stack.endpoint, config=config(read_timeout=10)
+    )
+    state = DynamoDBState(client, stack.state_table)
+    store = DynamoDBLog(client, stack.log_table)
+    log = Log(store, state, AwsClock(), retention=3_600, lease=30)
+    transport = InProcess(log, lambda stream: None)
+    opened = transport.open(
+        stream, run, "one", on_active="supersede", lease=30, meta=None
+    )
+    transport.append(stream, run, "one", opened.next, ['"a"'])
+    transport.renew(stream, run, "one", lease=30, handed_over=True)
+    claimed = transport.claim(stream, run, "two", seq=None, lease=30)
+    assert transport.ask({"operation": "watchers", "stream": stream})["watchers"] == 0
+    transport.end(stream, run, "two", claimed.next, "completed", None)
+
+
+@pytest.mark.parametrize(("action", "on"), IN_PROCESS)
+@pytest.mark.parametrize("producer", ["PublishInProcessPolicyArn"], indirect=True)
+def test_a_producer_in_process_needs_and_has_each_action(
+    deployed: Deployed, producer: boto3.Session, action: str, on: str
+) -> None:
+    stack = deployed.stack
+    user = producer.client("sts", endpoint_url=stack.endpoint).get_caller_identity()
+    name = user["Arn"].rsplit("/", 1)[-1]
+    table = {"Log": stack.log_table, "State": stack.state_table}[on]
+    statement = {
+        "Effect": "Deny",
+        "Action": action,
+        "Resource": f"arn:aws:dynamodb:{REGION}:*:table/{table}",
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    denial = {"UserName": name, "PolicyName": "denied"}
+    stack.iam.put_user_policy(**denial, PolicyDocument=document)
+    try:
+        with access_denied():
+            produce_in_process(deployed, producer)
+    finally:
+        stack.iam.delete_user_policy(**denial)
+    produce_in_process(deployed, producer)
+
+
+def test_the_in_process_policy_has_no_action_that_nothing_needs() -> None:
+    template = yaml_parse((ROOT / "template.yaml").read_text())
+    policy = template["Resources"]["PublishInProcessPolicy"]["Properties"]
+    allowed = {
+        (action, on)
+        for given in policy["PolicyDocument"]["Statement"]
+        if (statement := in_this_stack(given))
+        for action in listed(statement["Action"])
+        for on in map(resource_name, listed(statement["Resource"]))
+    }
+    assert allowed == set(IN_PROCESS)
