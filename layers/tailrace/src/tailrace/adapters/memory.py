@@ -56,8 +56,9 @@ class MemoryLog:
         with self._lock:
             seqs = self._seqs[stream]
             found = seqs[bisect.bisect_left(seqs, start) :]
+            records = self._records[stream]
         for seq in found:
-            record = self._records[stream].get(seq)
+            record = records.get(seq)
             if record is not None:
                 yield record
 
