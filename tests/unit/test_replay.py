@@ -70,6 +70,34 @@ def test_a_cursor_inside_a_record_is_served_the_rest_of_it(world: World) -> None
     assert read(world, R2, 7)[:2] == (7, "ef")
 
 
+@pytest.mark.parametrize(
+    ("position", "reads"),
+    [
+        ((None, None), ["last", "range"]),
+        ((R3, None), ["last", "range"]),
+        ((R1, None), ["last", "last", "last", "range"]),  # walking back, run by run
+        ((R1, 3), ["last", "last", "range"]),
+        ((R1, 2), ["last", "last", "range"]),
+        ((None, 2), ["last", "last", "range"]),
+        ((R3, 11), ["last"]),
+    ],
+)
+def test_nothing_is_read_twice(
+    world: World, position: tuple[str | None, int | None], reads: list[str]
+) -> None:
+    done = []
+    for name in ("last", "range"):
+        read_it = getattr(world.store, name)
+
+        def counted(*given: Any, name: str = name, read_it: Any = read_it) -> Any:
+            done.append(name)
+            return read_it(*given)
+
+        setattr(world.store, name, counted)
+    read(world, *position)
+    assert done == reads
+
+
 def test_a_cursor_at_the_tail_is_served_nothing(world: World) -> None:
     assert read(world, R3, 11)[:2] == (11, "")
 

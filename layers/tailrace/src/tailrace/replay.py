@@ -40,6 +40,9 @@ class Replay:
         self.active = look.active
         self.tail = tail.last if tail else 0
         self.run = tail.run if tail and not tail.expired(self._now) else None
+        # The key of the record from which to read, where looking at the position has
+        # told it: of a run's `open`, and of what holds a cursor.
+        self._key: int | None = None
         self.start = self._begin(position)
         self.reached = self.start
         self.more = self.start < self.tail
@@ -48,7 +51,7 @@ class Replay:
         """Yield the slices from `start` to the tail that was found, in order."""
         if self.start >= self.tail:
             return
-        for piece in merge(self._compacted(self.start)):
+        for piece in merge(self._compacted(self.start, self._key)):
             yield piece
             self.reached = piece.next - 1
         if self.reached < self.tail:
@@ -60,24 +63,27 @@ class Replay:
         base = self._base()
         if base - 1 > self.reached:
             self.start = self.reached = base - 1
-            for piece in merge(self._compacted(self.start)):
+            for piece in merge(self._compacted(self.start, base)):
                 yield piece
                 self.reached = piece.next - 1
         if self.reached < self.tail:
             self.run, self.active = None, False
             self.start = self.reached = self.tail
 
-    def _compacted(self, after: int) -> Iterator[Record]:
-        records = self._records(after)
+    def _compacted(self, after: int, key: int | None) -> Iterator[Record]:
+        records = self._records(after, key)
         return compact(records, self._compact) if self._compact else records
 
-    def _records(self, after: int) -> Iterator[Record]:
-        """Yield what lies behind `after`, as long as it is dense, up to the tail."""
-        held = self._log.store.last(self._stream, after + 1)
-        if held is None or held.last <= after:
-            return
+    def _records(self, after: int, key: int | None) -> Iterator[Record]:
+        """Yield what lies behind `after`, as long as it is dense, up to the tail.
+        `key`: of the record that holds the first of it."""
+        if key is None:
+            held = self._log.store.last(self._stream, after + 1)
+            if held is None or held.last <= after:
+                return
+            key = held.seq
         expected = after + 1
-        for record in self._log.store.range(self._stream, held.seq):
+        for record in self._log.store.range(self._stream, key):
             if record.expired(self._now) or record.seq > expected:
                 return
             if record.seq < expected:
@@ -94,16 +100,16 @@ class Replay:
         if self.run is None:
             return tail.last
         run, after = position.run, position.after
-        if after is not None:
-            return after if self._continues(run, after) else self._base() - 1
-        if run is None or run == tail.run:
-            return self._base() - 1
-        if run > tail.run:
-            return tail.last
-        earlier = self._log.last_of(self._stream, run, tail)
-        if earlier is None or earlier.expired(self._now):
-            return self._base() - 1
-        return earlier.base - 1
+        if after is not None and self._continues(run, after):
+            return after
+        self._key = self._base()
+        if after is None and run is not None and run != tail.run:
+            if run > tail.run:
+                return tail.last
+            earlier = self._log.last_of(self._stream, run, tail)
+            if earlier is not None and not earlier.expired(self._now):
+                self._key = earlier.base
+        return self._key - 1
 
     def _continues(self, run: str | None, after: int) -> bool:
         """Whether the log goes on behind the cursor `(run, after)`."""
@@ -116,12 +122,15 @@ class Replay:
         if run is None:
             return True
         held = self._log.store.last(self._stream, after) if after else None
-        return (
-            held is not None
-            and held.run == run
-            and held.last >= after
-            and not held.expired(self._now)
-        )
+        if (
+            held is None
+            or held.run != run
+            or held.last < after
+            or held.expired(self._now)
+        ):
+            return False
+        self._key = held.seq if held.last > after else held.next
+        return True
 
     def _base(self) -> int:
         tail = self._look.tail
