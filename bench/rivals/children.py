@@ -146,6 +146,8 @@ class Meter:
         self._cpu = _cpu(self._pids)
         self._all = _cpu([os.getpid()])
         self._busy, self._begun = _busy(), time.monotonic()
+        # Now, and not while somebody is timed: it takes some milliseconds.
+        self.memory = _memory(self._pids)
         self._sampling = asyncio.create_task(self._sample())
         return self
 
@@ -164,8 +166,8 @@ class Meter:
 
     async def _sample(self) -> None:
         while True:
-            self.memory = max(self.memory, _memory(self._pids))
             await asyncio.sleep(0.5)
+            self.memory = max(self.memory, _memory(self._pids))
 
 
 async def until_quiet(pids: Sequence[int], seconds: float = 20) -> None:

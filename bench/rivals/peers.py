@@ -142,9 +142,15 @@ def last(n: int) -> bytes | None:
     return b'"i":%d,' % (n - 1) if n else None
 
 
+# Most WebSocket servers compress what they send to a client that takes it, as all
+# browsers do. API Gateway does not.
+DEFLATE = {"COMPRESSION": "deflate"}
+
+
 class Tailrace(Peer):
     name = "tailrace"
     label = "Tailrace's core in one process: its log in memory, beside it a journal"
+    compression: ClassVar[Mapping[str, str]] = DEFLATE
 
     async def start(self) -> None:
         self._producers = str(free_port())
@@ -159,6 +165,7 @@ class Tailrace(Peer):
             PORT=str(self.port),
             PRODUCER_PORT=self._producers,
             JOURNAL=str(self.scratch / "journal"),
+            **self.compression,
         )
         self._path = f"/?token={self.server.ready['token']}"
 
@@ -171,10 +178,17 @@ class Tailrace(Peer):
         return await reader.open()
 
 
+class TailracePlain(Tailrace):
+    name = "tailrace-plain"
+    label = "the same, its messages not compressed"
+    compression: ClassVar[Mapping[str, str]] = {}
+
+
 class RedisSocket(Peer):
     name = "redis-ws"
     label = "Redis Streams behind a WebSocket, in Python; nothing on disk"
     options: ClassVar[tuple[str, ...]] = ("--appendonly", "no")
+    compression: ClassVar[Mapping[str, str]] = {}
 
     async def start(self) -> None:
         self._redis = await self.start_redis(*self.options)
@@ -183,7 +197,10 @@ class RedisSocket(Peer):
 
     async def serve(self) -> None:
         self.server = await self.start_python(
-            "redis_server", PORT=str(self.port), REDIS_URL=self._redis
+            "redis_server",
+            PORT=str(self.port),
+            REDIS_URL=self._redis,
+            **self.compression,
         )
 
     async def open(self, sid: str, n: int, place: int = 0) -> Reader:
@@ -199,6 +216,12 @@ class RedisSocketFsync(RedisSocket):
     name = "redis-ws-fsync"
     label = "the same, each write on disk before it is answered"
     options = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+class RedisSocketDeflate(RedisSocket):
+    name = "redis-ws-deflate"
+    label = "redis-ws, its messages compressed"
+    compression = DEFLATE
 
 
 class DurableReader(EventReader):
@@ -306,8 +329,10 @@ PEERS: dict[str, type[Peer]] = {
     peer.name: peer
     for peer in (
         Tailrace,
+        TailracePlain,
         RedisSocket,
         RedisSocketFsync,
+        RedisSocketDeflate,
         DurableFile,
         Durable,
         Resumable,

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import struct
+import zlib
 from typing import Any, Literal, Self, cast
 
 from bench.rivals.work import now_us
@@ -17,6 +18,7 @@ from bench.rivals.work import now_us
 HOST = "127.0.0.1"
 CHUNK = re.compile(rb'"i":(\d+),"t":(\d+)')
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
+_DEFLATED, _FLUSHED = 0x40, b"\x00\x00\xff\xff"
 
 Seen = tuple[int, int, int]
 """A chunk's number, when it was made, when it came (µs)."""
@@ -187,12 +189,19 @@ class EventReader(Reader):
 
 
 class SocketReader(Reader):
-    """A WebSocket, without extensions."""
+    """A WebSocket. As browsers do, it offers to take compressed messages, unless it is
+    `plain`."""
 
-    def __init__(self, port: int, path: str, last: bytes | None) -> None:
+    def __init__(
+        self, port: int, path: str, last: bytes | None, *, plain: bool = False
+    ) -> None:
         super().__init__(port, last)
         self._path = path
+        self._offers = (
+            "" if plain else "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+        )
         self._shaken = False
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -200,7 +209,8 @@ class SocketReader(Reader):
         self.write(
             f"GET {self._path} HTTP/1.1\r\nHost: {HOST}:{self.port}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            f"{self._offers}\r\n".encode()
         )
 
     def send(self, text: str, kind: int = _TEXT) -> None:
@@ -234,6 +244,8 @@ class SocketReader(Reader):
             kind, body, at = frame
             if kind == _TEXT:
                 texts.append(body)
+            elif kind == _TEXT | _DEFLATED:
+                texts.append(self._inflate.decompress(body + _FLUSHED))
             elif kind == _PING:
                 self._send(body, _PONG)
             elif kind == _CLOSE:
@@ -250,7 +262,8 @@ class SocketReader(Reader):
 
 
 def _frame(buffer: bytes, at: int) -> tuple[int, bytes, int] | None:
-    """Return the kind and body of the frame at `at`, and where it ends."""
+    """Return the kind and body of the frame at `at`, and where it ends. The kind has
+    `_DEFLATED` in it where the body is compressed (RFC 7692)."""
     if len(buffer) - at < 2:
         return None
     size, body = buffer[at + 1] & 0x7F, at + 2
@@ -262,7 +275,7 @@ def _frame(buffer: bytes, at: int) -> tuple[int, bytes, int] | None:
     if len(buffer) < end or len(buffer) < body:
         return None
     assert buffer[at] & 0x80, "no server here sends a message in parts"
-    return buffer[at] & 0x0F, buffer[body:end], end
+    return buffer[at] & (_DEFLATED | 0x0F), buffer[body:end], end
 
 
 class SliceReader(SocketReader):
@@ -279,8 +292,10 @@ class SliceReader(SocketReader):
         stream: str,
         cursor: tuple[str, int] | None,
         last: bytes | None,
+        *,
+        plain: bool = False,
     ) -> None:
-        super().__init__(port, path, last)
+        super().__init__(port, path, last, plain=plain)
         self.cursor = cursor
         self._stream = stream
         self._n = 0

@@ -74,6 +74,9 @@ async def live(
         for sid in sids:
             watching[sid].append(await peer.open(sid, n, place))
     everyone = [reader for those in watching.values() for reader in those]
+    # What answers a reader's coming belongs to no chunk.
+    await asyncio.sleep(0.05)
+    before = sum(reader.bytes for reader in everyone)
     async with Meter(peer.pids) as meter, Meter([peer.producer.pid]) as producing:
         begun = now_us() + LEAD_US
         await peer.produce(sids, n, rate, begun, hold=False)
@@ -99,7 +102,8 @@ async def live(
         "producer_cpu_us": producing.cpu * 1e6 / (n * streams),
         "memory_mib": meter.memory,
         "foreign": meter.foreign,
-        "bytes": sum(reader.bytes for reader in everyone) / max(len(chunks), 1),
+        "bytes": (sum(reader.bytes for reader in everyone) - before)
+        / max(len(chunks), 1),
         **total([of(those, n) for those in seen]),
     }
 

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import State as SocketState
 
+from bench.rivals.servers.compression import extensions
 from bench.rivals.servers.lines import Lines, Message
 from bench.rivals.work import control
 from tailrace import tokens
@@ -105,6 +106,7 @@ class Core:
     def __init__(self, journal: Path) -> None:
         state, self._sockets = MemoryState(), Sockets()
         self._feed: list[Change] = []
+        self._answers: list[tuple[Lines, Message]] = []
         store = Journal(journal, self._changed)
         self._log = Log(store, state, local_clock, retention=3_600, lease=30)
         self._session = Session(
@@ -122,16 +124,17 @@ class Core:
     # ---- the producers' side ---------------------------------------------------------
 
     def lines(self) -> Lines:
-        return Lines(self._called, done=self.bring)
+        return Lines(self._called, done=self._turned)
 
     def _called(self, line: Lines, call: Message, chunks: list[str]) -> None:
         number = call.pop("id")
         try:
             record, behind = self._perform(call, chunks)
         except TailraceError as error:
-            line.send({"id": number, "error": error.as_dict()})
+            answer = {"id": number, "error": error.as_dict()}
         else:
-            line.send({"id": number, "next": record.next, "already": behind})
+            answer = {"id": number, "next": record.next, "already": behind}
+        self._answers.append((line, answer))
 
     def _perform(self, call: Message, chunks: list[str]) -> tuple[Record, int]:
         operation = call.pop("operation")
@@ -140,6 +143,13 @@ class Core:
         else:
             record = getattr(self._log, operation)(**call)
         return record, record.chunks_in
+
+    def _turned(self) -> None:
+        # What is in the log is shown before its writer is told so: the readers wait.
+        self.bring()
+        answers, self._answers = self._answers, []
+        for line, answer in answers:
+            line.send(answer)
 
     # ---- the change feed -------------------------------------------------------------
 
@@ -196,6 +206,7 @@ async def main() -> None:
         int(os.environ["PORT"]),
         process_request=core.admit,
         compression=None,
+        extensions=extensions(),
     )
     async with producers, sockets:
         await control({}, token=token)

@@ -15,6 +15,7 @@ import uvloop
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from bench.rivals.servers.compression import extensions
 from bench.rivals.work import control
 
 PAGE = 1_000
@@ -57,8 +58,14 @@ async def watch(socket: ServerConnection) -> None:
 
 
 async def main() -> None:
-    port = int(os.environ["PORT"])
-    async with serve(watch, "127.0.0.1", port, compression=None, max_queue=None):
+    async with serve(
+        watch,
+        "127.0.0.1",
+        int(os.environ["PORT"]),
+        compression=None,
+        extensions=extensions(),
+        max_queue=None,
+    ):
         await control({})
 
 
