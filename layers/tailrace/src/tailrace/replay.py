@@ -82,15 +82,15 @@ class Replay:
             if held is None or held.last <= after:
                 return
             key = held.seq
-        expected = after + 1
+        expected, now, tail = after + 1, self._now, self.tail
         for record in self._log.store.range(self._stream, key):
-            if record.expired(self._now) or record.seq > expected:
+            if record.seq > expected or record.expired(now):
                 return
             if record.seq < expected:
                 record = record.behind(after)
             yield record
-            expected = record.next
-            if expected > self.tail:
+            expected = record.seq + record.count
+            if expected > tail:
                 return
 
     def _begin(self, position: Position) -> int:
