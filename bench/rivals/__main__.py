@@ -32,11 +32,16 @@ from bench.rivals import report
 from bench.rivals import scenarios as do
 from bench.rivals.children import until_quiet
 from bench.rivals.deployed import DEPLOYED
+from bench.rivals.floor import Floor, floor
 from bench.rivals.peers import PEERS, Peer
 
-Scenario = Callable[[Peer], Awaitable[do.Row]]
+Scenario = Callable[[Any], Awaitable[do.Row]]
 
-LIVE = [(1, 1, 50, 100), (1, 1, 200, 400), (20, 1, 50, 100), (20, 3, 50, 100)]
+TRIES = 3
+CALM = 0.1
+"""The share of the machine that others may have."""
+
+LIVE = [(1, 1, 50, 200), (1, 1, 200, 400), (20, 1, 50, 100), (20, 3, 50, 100)]
 LIVE += [(100, 1, 50, 100)]
 
 
@@ -71,9 +76,9 @@ def scenarios() -> dict[str, Scenario]:
 def deployed_scenarios() -> dict[str, Scenario]:
     """Name those for which a local AWS is fast enough, or should be."""
     found: dict[str, Scenario] = {}
-    for streams in (1, 20, 100):
+    for streams, n in ((1, 200), (20, 200), (100, 1_000)):
         found[f"live {streams} × 1 at 50/s"] = partial(
-            do.live, streams=streams, readers=1, rate=50, n=200
+            do.live, streams=streams, readers=1, rate=50, n=n
         )
     found["max"] = partial(do.burst, n=20_000)
     for n, times in ((1_000, 3), (10_000, 1)):
@@ -85,6 +90,7 @@ def deployed_scenarios() -> dict[str, Scenario]:
         do.cut, streams=4, rate=40, n=100, at=30, ended=True
     )
     found["all asked for after the end"] = partial(do.after_end, n=1_000, killed=False)
+    found["floor"] = floor
     return found
 
 
@@ -92,7 +98,7 @@ def fits(peer: Peer, name: str, scenario: Scenario) -> bool:
     """Whether a peer can stand it at all."""
     given: dict[str, Any] = getattr(scenario, "keywords", {})
     offered = given.get("streams", 1) * given.get("rate", 0)
-    return bool(offered <= peer.most_a_second)
+    return name.startswith(peer.given) and offered <= peer.most_a_second
 
 
 async def measure(given: argparse.Namespace) -> dict[str, dict[str, list[do.Row]]]:
@@ -115,7 +121,8 @@ async def measure(given: argparse.Namespace) -> dict[str, dict[str, list[do.Row]
             peer = given.choice[name](directory)
             stack.push_async_callback(peer.stop)
             await peer.start()
-            await do.live(peer, 2, 1, min(300, peer.most_a_second // 50), 100)  # warm
+            if "live" in peer.given:  # to warm it
+                await do.live(peer, 2, 1, min(300, peer.most_a_second // 50), 100)
             peers.append(peer)
         for _ in range(given.rounds):
             for name, scenario in wanted.items():
@@ -127,21 +134,23 @@ async def measure(given: argparse.Namespace) -> dict[str, dict[str, list[do.Row]
 
 
 async def attempt(peer: Peer, name: str, scenario: Scenario) -> do.Row:
-    """Run a scenario; a peer that fails has a second try."""
-    row: do.Row = {}
-    for _ in range(2):
+    """Run a scenario. A peer that fails has a second try, and so has one at whose turn
+    others had the machine; of several, the least disturbed counts."""
+    rows: list[do.Row] = []
+    for _ in range(TRIES):
         gc.collect()
         gc.disable()
         try:
-            row = await asyncio.wait_for(scenario(peer), 120)
+            rows.append(await asyncio.wait_for(scenario(peer), 120))
         except Exception as error:  # noqa: BLE001 - that it fails is a result
             traceback.print_exc()
-            row = {"error": repr(error)}
+            rows.append({"error": repr(error)})
         finally:
             gc.enable()
         await until_quiet(peer.pids)
-        if "error" not in row:
+        if "error" not in rows[-1] and rows[-1].get("foreign", 0) <= CALM:
             break
+    row = min(rows, key=lambda row: ("error" in row, row.get("foreign", 0)))
     shown = {
         fact: round(value, 2) if isinstance(value, float) else value
         for fact, value in row.items()
@@ -158,9 +167,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="into bench/results")
     given = parser.parse_args(argv)
-    given.choice = DEPLOYED if given.deployed else PEERS
+    given.choice = {**DEPLOYED, Floor.name: Floor} if given.deployed else PEERS
     given.scenarios = deployed_scenarios() if given.deployed else scenarios()
-    given.peers = given.peers or list(given.choice)
+    unasked = [name for name, peer in given.choice.items() if peer.unasked]
+    given.peers = given.peers or unasked
     return given
 
 
@@ -173,9 +183,7 @@ def main() -> int:
         name = "deployed" if given.deployed else "rivals"
         command = " ".join(["python -m bench.rivals", *sys.argv[1:]])
         kept.save(name, command, {"peers": results})
-    rows = [row for found in results.values() for all in found.values() for row in all]
-    foreign = max((row.get("foreign", 0.0) for row in rows), default=0.0)
-    print(f"\nAt most {foreign:.0%} of the machine was used by others meanwhile.")
+    print(f"\n{report.foreign(results)}")
     return 0
 
 

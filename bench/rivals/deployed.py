@@ -18,13 +18,17 @@ class OnLocalAws(Peer):
 
     async def start(self) -> None:
         self.server = await self.start_python(self.module)
-        url = urlsplit(self.server.ready["url"])
-        assert url.port is not None
-        self.port, self.path = url.port, url.path
+        self.reach(self.server.ready["url"])
         environment = self.server.ready["environment"]
         self.producer = await self.start_python(
             f"{self.module}_producer", **environment
         )
+
+    def reach(self, address: str) -> None:
+        """Learn where its sockets are."""
+        url = urlsplit(address)
+        assert url.port is not None
+        self.port, self.path = url.port, url.path
 
 
 class Deployed(OnLocalAws):

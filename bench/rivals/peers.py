@@ -32,6 +32,9 @@ class Peer:
     name: ClassVar[str]
     label: ClassVar[str]
     keeps: ClassVar[bool] = True
+    # How the scenarios that it is given begin.
+    given: ClassVar[tuple[str, ...]] = ("live", "max", "replay", "cut", "all")
+    unasked: ClassVar[bool] = True  # measured unless others are named
     # What it stands in a burst, or in all: more would measure its backlog.
     most: ClassVar[int] = 1_000_000
     most_in_a_burst: ClassVar[int] = 1_000_000
@@ -142,6 +145,8 @@ def last(n: int) -> bytes | None:
     return b'"i":%d,' % (n - 1) if n else None
 
 
+# Where it makes a difference whether messages are compressed.
+COMPRESSIBLE = ("live", "max", "replay 10,000 written at full speed")
 # Most WebSocket servers compress what they send to a client that takes it, as all
 # browsers do. API Gateway does not.
 DEFLATE = {"COMPRESSION": "deflate"}
@@ -181,6 +186,7 @@ class Tailrace(Peer):
 class TailracePlain(Tailrace):
     name = "tailrace-plain"
     label = "the same, its messages not compressed"
+    given = COMPRESSIBLE
     compression: ClassVar[Mapping[str, str]] = {}
 
 
@@ -221,6 +227,7 @@ class RedisSocketFsync(RedisSocket):
 class RedisSocketDeflate(RedisSocket):
     name = "redis-ws-deflate"
     label = "redis-ws, its messages compressed"
+    given = COMPRESSIBLE
     compression = DEFLATE
 
 
@@ -251,6 +258,7 @@ class DurableReader(EventReader):
 class Durable(Peer):
     name = "durable-streams"
     label = "Durable Streams' server for Node, in memory; their client writes"
+    unasked = False
 
     async def start(self) -> None:
         await self.serve()
@@ -283,6 +291,7 @@ class Durable(Peer):
 class DurableFile(Durable):
     name = "durable-streams-file"
     label = "the same, on disk"
+    unasked = True
 
     def directory(self) -> dict[str, str]:
         where = self.scratch / "streams"
@@ -294,6 +303,7 @@ class Resumable(Peer):
     name = "resumable-stream"
     label = "Vercel's resumable-stream on Redis; the first reader has the POST itself"
     keeps = False
+    unasked = False
 
     async def start(self) -> None:
         self._redis = await self.start_redis("--appendonly", "no")

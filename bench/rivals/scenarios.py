@@ -87,6 +87,8 @@ async def live(
         reader.cut()
     chunks = [one for those in seen for one in those]
     delays = sorted((came - made) / 1000 for _, made, came in chunks)
+    early = sorted((came - made) / 1000 for i, made, came in chunks if i < n / 4)
+    late = sorted((came - made) / 1000 for i, made, came in chunks if i >= n * 3 / 4)
     first = min((made for _, made, _ in chunks), default=0)
     spent = max((came for _, _, came in chunks), default=1) - first
     return {
@@ -97,6 +99,10 @@ async def live(
         "p50": percentile(delays, 0.5) if delays else None,
         "p95": percentile(delays, 0.95) if delays else None,
         "p99": percentile(delays, 0.99) if delays else None,
+        # Who cannot keep up is later and later.
+        "drift": percentile(late, 0.5) - percentile(early, 0.5)
+        if early and late
+        else None,
         "a_second": len(chunks) / spent * 1e6,
         "cpu_us": meter.cpu * 1e6 / max(len(chunks), 1),
         "producer_cpu_us": producing.cpu * 1e6 / (n * streams),

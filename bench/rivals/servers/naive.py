@@ -43,7 +43,7 @@ def make_table(dynamodb: Any, name: str, sort: str, **options: Any) -> str:
     return str(made["TableDescription"].get("LatestStreamArn", ""))
 
 
-def deploy(aws: LocalAws) -> str:
+def deploy(aws: LocalAws, handlers: Path) -> str:
     """Make tables, functions and the WebSocket API; return its path."""
     dynamodb, functions = client(aws, "dynamodb"), client(aws, "lambda")
     gateway = client(aws, "apigatewayv2")
@@ -58,7 +58,7 @@ def deploy(aws: LocalAws) -> str:
     path = f"/_aws/execute-api/{api}/prod"
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.write(HANDLERS, "app.py")
+        archive.write(handlers, "app.py")
     for name in ("connect", "default", "fanout"):
         functions.create_function(
             FunctionName=name,
@@ -94,9 +94,9 @@ def deploy(aws: LocalAws) -> str:
     return path
 
 
-def main() -> None:
+def main(handlers: Path) -> None:
     with local_aws() as aws:
-        path = deploy(aws)
+        path = deploy(aws, handlers)
         url = f"ws://{aws.gateway}{path}"
         environment = {
             name: value
@@ -107,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(HANDLERS)
