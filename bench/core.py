@@ -1,6 +1,7 @@
 """CPU of the core's hot paths, without AWS: what a chunk costs that no service takes.
 
-    python -m bench.core          a table, and a line of JSON
+    python -m bench.core          a table, and a line of JSON; with `--keep`, the
+                                  figures of bench/results, too
 
 Each is the best of seven rounds, so that whoever else uses the machine counts little.
 """
@@ -8,10 +9,12 @@ Each is the best of seven rounds, so that whoever else uses the machine counts l
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bench import kept
 from tailrace.adapters.calls import local_clock
 from tailrace.adapters.memory import MemoryLog, MemoryState
 from tailrace.consumer import cursor, wire
@@ -133,6 +136,8 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:40} {value:>8.3f} µs")
     print(json.dumps(found))
+    if "--keep" in sys.argv[1:]:
+        kept.save("core", "python -m bench.core --keep", {"us": found})
 
 
 if __name__ == "__main__":

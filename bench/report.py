@@ -14,6 +14,7 @@ from typing import Any
 from bench import kept, plots
 from bench.cloud.template import memory
 from bench.prices import FREE, MONTHLY, PRICES, RIVALS
+from bench.rivals import report as rivals
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
@@ -314,6 +315,21 @@ def limits() -> str:
     return "\n\n".join([about(found), *tables])
 
 
+def core() -> str:
+    found = kept.load("core")
+    rows = [[what, f"{value:,.2g} µs"] for what, value in found["us"].items()]
+    return f"{about(found)}\n\n{table(['', 'CPU'], rows)}"
+
+
+# ---- rivals --------------------------------------------------------------------------
+
+
+def rivals_measured(name: str) -> str:
+    found = kept.load(name)
+    peers = found["peers"]
+    return f"{about(found)}. {rivals.foreign(peers)}\n\n{rivals.markdown(peers)}"
+
+
 # ---- what is written -----------------------------------------------------------------
 
 
@@ -355,6 +371,14 @@ PARTS: dict[str, Callable[[], str]] = {
     "latency: hops": latency_hops,
     "cpu": cpu,
     "load": load,
+    "core": core,
+    "rivals: targets": lambda: rivals.targets(kept.load("rivals")["peers"]),
+    "rivals": lambda: rivals_measured("rivals"),
+    "deployed: targets": lambda: rivals.deployed_targets(
+        kept.load("deployed")["peers"]
+    ),
+    "deployed: floor": lambda: rivals.above_the_floor(kept.load("deployed")["peers"]),
+    "deployed": lambda: rivals_measured("deployed"),
 }
 
 PAGES = {README: PARTS, OPERATIONS: {"limits": limits}}
