@@ -17,9 +17,10 @@ from bench import kept
 from bench.cloud.cloud import Cloud
 from bench.cloud.cpu import Cpu
 from bench.cloud.limits import Bucket, Limits
-from bench.cloud.people import Answer, Watcher
+from bench.cloud.people import Answer, Seat, Watcher
 
 SECOND = 1_000_000
+PAGES = 1_000
 Rows = list[dict[str, Any]]
 
 
@@ -137,6 +138,7 @@ def trouble_in_an_audience() -> Rows:
             for trouble in ("none", "1 % slow", "1 % dead"):
                 failing = [] if trouble == "none" else watchers[:few]
                 for watcher in failing:
+                    assert isinstance(watcher, Watcher)
                     watcher.fail(slow="slow" in trouble)
                 watchers = watchers[len(failing) :]
                 seen = _show(world, watchers)
@@ -144,22 +146,26 @@ def trouble_in_an_audience() -> Rows:
     return rows
 
 
-def _seated(world: Cloud, count: int) -> list[Watcher]:
-    """Let watchers of one stream come, twenty at a time."""
+def _seated(world: Cloud, count: int) -> list[Watcher | Seat]:
+    """Let watchers of one stream come, twenty at a time. Beyond a thousand, they are
+    seats: a page that comes takes the simulation 10 ms, and more and more."""
     watchers: list[Watcher] = []
-    while len(watchers) < count:
+    while len(watchers) < min(count, PAGES):
         some = [
             Watcher(world, "chat:0", f"user{len(watchers) + n}", follow=True)
             for n in range(min(20, count - len(watchers)))
         ]
         _until(world, some, "live")
         watchers += some
+    seats = [Seat(world, "chat:0") for _ in range(count - len(watchers))]
     # The functions that a large audience needs are warm.
-    _show(world, watchers, seconds=2)
-    return watchers
+    _show(world, [*watchers, *seats], seconds=2)
+    return [*watchers, *seats]
 
 
-def _show(world: Cloud, watchers: list[Watcher], seconds: float = 8) -> dict[str, Any]:
+def _show(
+    world: Cloud, watchers: Sequence[Watcher | Seat], seconds: float = 8
+) -> dict[str, Any]:
     """Show an answer; say how it came. Nobody may miss, double or misplace a token."""
     world.tally.clear()
     for watcher in watchers:

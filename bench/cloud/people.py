@@ -3,11 +3,11 @@ driven by the cloud's time."""
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
 from tailrace.chunks import encode
-from tailrace.consumer import wire
 from tailrace.consumer.asks import (
     Close,
     Command,
@@ -20,11 +20,15 @@ from tailrace.consumer.asks import (
 )
 from tailrace.consumer.cursor import Delivered
 from tailrace.consumer.machine import Machine
+from tailrace.consumer.wire import decode as decode_frame
+from tailrace.consumer.wire import encode as encode_frame
 from tailrace.errors import TailraceError
 from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
 from tailrace.transports import Transport
 from tests.simulation.kernel import Process
+
+from . import wire
 
 if TYPE_CHECKING:
     from .cloud import Cloud
@@ -113,6 +117,34 @@ class Answer:
         self.done = True
 
 
+class Seat:
+    """A socket and its subscription, as a page leaves them that has come. It looks at
+    what it gets, as `Watcher` does, and asks for nothing."""
+
+    def __init__(self, cloud: Cloud, stream: str) -> None:
+        self._cloud = cloud
+        self.shown: list[int] = []
+        self.first_shown: dict[int, int] = {}
+        self.ended = False
+        self.disordered = 0
+        self._next = 0
+        connection = cloud.gateway.seat(self)
+        wire.put_row(
+            f"stream#{stream}",
+            connection.id,
+            {"n": 1, "exp": cloud.clock() // 1_000 + 900},
+        )
+
+    def received(self, number: int, frame: str) -> None:
+        slice_ = json.loads(frame)
+        self.disordered += slice_["seq"] < self._next
+        self._next = slice_["next"]
+        now = self._cloud.kernel.now
+        self.shown += [now] * len(slice_.get("chunks", ()))
+        self.first_shown.update(dict.fromkeys(range(slice_["seq"], self._next), now))
+        self.ended = self.ended or "end" in slice_
+
+
 class Watcher:
     """One page: connects, watches a stream to its end, stays as long as it stays.
     `shown[i]` is when chunk `i` came (µs). `follow`: also the next. `reachable`: what
@@ -167,7 +199,7 @@ class Watcher:
         self._tell("opened", number)
 
     def received(self, number: int, frame: str) -> None:
-        decoded = wire.decode(frame)
+        decoded = decode_frame(frame)
         assert decoded is not None
         if decoded["type"] == "synced":
             self.live = True
@@ -205,7 +237,7 @@ class Watcher:
             case Connect(number, token):
                 self.cloud.gateway.connect(self, number, token)
             case Send(number, frame):
-                self.cloud.gateway.send(self._sockets[number], wire.encode(frame))
+                self.cloud.gateway.send(self._sockets[number], encode_frame(frame))
             case Close(number):
                 self.cloud.gateway.close(self._sockets.pop(number))
             case Tell(_, Delivered(piece)):
