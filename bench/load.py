@@ -2,6 +2,7 @@
 
     python -m bench.load [--keep]    200 connections, 50 streams, two minutes
     python -m bench.load --connections 20 --streams 5 --seconds 20
+    python -m bench.load --audience [--keep]    1,000 connections, one stream
 
 Producers write numbered tokens into their streams, through the publish function of the
 local AWS; consumers watch through a proxy. They come over some seconds, as people do:
@@ -9,7 +10,8 @@ the local AWS serves sockets one by one, and starts a process for each call of a
 function that comes while all others are busy, so that a herd would measure the start of
 processes. Meanwhile, from the first second, connections are cut at random, processes of
 functions are killed, and the whole AWS is paused. At the end every consumer must have
-every token of its stream, once, in order. Prints a table.
+every token of its stream, once, in order. Prints a table. An audience
+is all there before the first token, and left in peace.
 """
 
 from __future__ import annotations
@@ -71,6 +73,12 @@ class Figures:
             "pauses": self.pauses,
             "lag_ms": lag,
         }
+
+
+async def all_there(proxy: Proxy, connections: int) -> None:
+    """Wait until all have come."""
+    while len(proxy.living) < connections:
+        await asyncio.sleep(0.1)
 
 
 async def produce(
@@ -249,15 +257,21 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
                 )
                 for n in range(given.connections)
             ]
-            weather = asyncio.create_task(trouble(proxy, figures))
+            weather = asyncio.create_task(
+                asyncio.sleep(0) if given.audience else trouble(proxy, figures)
+            )
             try:
                 async with asyncio.timeout(given.arrival + given.seconds + PATIENCE):
+                    if given.audience:
+                        await all_there(proxy, given.connections)
                     totals = await asyncio.gather(
                         *(
                             produce(
                                 transport,
                                 stream,
-                                given.arrival * n / given.streams,
+                                0
+                                if given.audience
+                                else given.arrival * n / given.streams,
                                 given,
                                 figures,
                             )
@@ -309,13 +323,22 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50, help="tokens a second")
     parser.add_argument("--interval", type=float, default=2.0, help="between appends")
     parser.add_argument("--arrival", type=float, default=30.0, help="until all came")
+    parser.add_argument("--audience", action="store_true", help="1,000, of one stream")
     parser.add_argument("--keep", action="store_true", help="in bench/results")
+    if "--audience" in sys.argv:
+        parser.set_defaults(
+            connections=1_000, streams=1, seconds=60, interval=1.0, arrival=60
+        )
     given = parser.parse_args()
     found = asyncio.run(measure(given))
     for name, value in found.items():
         print(f"{name:>16} {value}")
     if given.keep:
-        kept.save("load", "python -m bench.load --keep", found)
+        name = "audience" if given.audience else "load"
+        command = "python -m bench.load --audience --keep"
+        kept.save(
+            name, command if given.audience else "python -m bench.load --keep", found
+        )
     return 1 if found["wrong"] else 0
 
 
