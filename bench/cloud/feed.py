@@ -122,8 +122,7 @@ class Feed:
 
 def kinds(delivery: str) -> list[Any]:
     """Return the template's rule for the `kind` of what reaches the fan-out."""
-    events = resource("FanoutFunction")["Events"]
-    ((rule,),) = [events["ChangeFeed"]["Properties"]["FilterCriteria"]["Filters"]]
+    (rule,) = resource("FanoutFunctionChangeFeed")["FilterCriteria"]["Filters"]
     pattern = rule["Pattern"]
     if isinstance(pattern, list):
         condition, direct, feed = pattern

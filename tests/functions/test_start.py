@@ -51,8 +51,6 @@ json.dump({"built": built, "connected": connected, "asked": asked, "loaded": loa
     sys.stdout)
 """
 ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
     "TAILRACE_LOG_TABLE": "Log",
     "TAILRACE_STATE_TABLE": "State",
@@ -65,6 +63,18 @@ ENVIRONMENT = {
 }
 
 
+# With SnapStart an endpoint on the machine tells them.
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+}
+ENDPOINT = {
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/credentials",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN": "token",
+}
+
+
+@pytest.mark.parametrize("credentials", [KEYS, ENDPOINT])
 @pytest.mark.parametrize(
     ("function", "builder", "delivery"),
     [
@@ -75,13 +85,14 @@ ENVIRONMENT = {
     ],
 )
 def test_a_start_builds_everything_and_freezes_nothing_in(
-    function: str, builder: str, delivery: str
+    function: str, builder: str, delivery: str, credentials: dict[str, str]
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", START, builder],
         env={
             **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
             **ENVIRONMENT,
+            **credentials,
             "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
             "TAILRACE_DELIVERY": delivery,
             "PYTHONPATH": str(ROOT / "functions" / function),

@@ -1,9 +1,11 @@
 """What the template promises: least privilege, nothing kept longer than asked for."""
 
 import copy
+import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +27,10 @@ STATEFUL = {
 }
 
 CALLER = "WebsocketRole"
-ITSELF = "${AWS::StackName}-fanout"
 """Who may invoke the job function."""
+
+ITSELF = "${AWS::StackName}-fanout"
+"""The fan-out function, by the name that it is given."""
 
 TWICE = {"Fn::Sub": "${JobFunction}function:${JobFunction}"}
 
@@ -81,12 +85,12 @@ def statements() -> list[tuple[str, dict[str, Any]]]:
 
 
 def one_of(value: Any) -> Any:
-    """Return what a value is where it is there at all: in Direct delivery, or in a
-    stack that has a job function."""
+    """Return what a value is where it is there at all: in Direct delivery, in a stack
+    that has a job function, or with SnapStart."""
     if not isinstance(value, dict) or "Fn::If" not in value:
         return value
     condition, there, otherwise = value["Fn::If"]
-    assert condition in ("IsDirect", "HasJobFunction")
+    assert condition in ("IsDirect", "HasJobFunction", "HasSnapStart")
     assert otherwise == {"Ref": "AWS::NoValue"}, "no parameter, no right"
     return there
 
@@ -113,8 +117,8 @@ def test_every_action_is_allowed_on_a_resource_of_this_stack_only() -> None:
                 # The only action here that AWS lets nobody restrict.
                 assert listed(statement["Action"]) == ["dynamodb:ListStreams"], name
                 continue
-            text = json.dumps(resource)
-            if name == "FanoutRole" and text.endswith(":function:" + ITSELF + '"}'):
+            text = json.dumps(one_of(resource))
+            if name == "FanoutRole" and f":function:{ITSELF}" in text:
                 continue
             named = re.findall(r'"(?:Ref|Fn::GetAtt)": \[?"(\w+)|\$\{(\w+)\}', text)
             ours = set(source()["Resources"])
@@ -129,18 +133,24 @@ def test_the_fan_out_is_told_and_may_invoke_itself_and_nothing_else() -> None:
     fanout = properties("FanoutFunction")
     assert fanout["FunctionName"] == {"Fn::Sub": ITSELF}
     told = fanout["Environment"]["Variables"]["TAILRACE_FANOUT_FUNCTION"]
-    assert told == {"Fn::Sub": ITSELF}
+    snapshot = {"Fn::Sub": f"{ITSELF}:live"}
+    assert told == {"Fn::If": ["HasSnapStart", snapshot, {"Fn::Sub": ITSELF}]}
     invoked = {
-        name: statement["Resource"]
+        name: [one_of(resource) for resource in statement["Resource"]]
         for name, statement in statements()
         if "lambda:InvokeFunction" in listed(statement["Action"]) and name != CALLER
     }
-    function = {"Fn::GetAtt": ["FanoutFunction", "Arn"]}
-    assert invoked.pop("PublishInvokePolicy") == {
-        "Fn::GetAtt": ["PublishFunction", "Arn"]
+    function, alias = [one["Fn::Sub"] for one in invoked.pop("FanoutRole")]
+    assert function.endswith(f":function:{ITSELF}")
+    assert alias == f"{function}:live"
+    assert invoked == {
+        name: [{"Fn::GetAtt": [f"{of}Function", "Arn"]}, {"Ref": f"{of}Alias"}]
+        for name, of in (
+            ("PublishInvokePolicy", "Publish"),
+            ("PublishRole", "Fanout"),
+            ("PublishInProcessPolicy", "Fanout"),
+        )
     }
-    assert invoked.pop("FanoutRole")["Fn::Sub"].endswith(f":function:{ITSELF}")
-    assert invoked == {"PublishRole": function, "PublishInProcessPolicy": function}
 
 
 def test_only_the_websocket_function_may_invoke_the_job_function_and_no_other() -> None:
@@ -224,9 +234,9 @@ def test_nobody_but_the_gateway_may_invoke_the_websocket_function() -> None:
     assert len(permissions) == 3
     for permission in permissions.values():
         assert permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
-        assert permission["Properties"]["FunctionName"] == {
-            "Fn::GetAtt": ["WebsocketFunction", "Arn"]
-        }
+        assert permission["Properties"]["FunctionName"] == either(
+            "Websocket", {"Fn::GetAtt": ["WebsocketFunction", "Arn"]}
+        )
         assert "SourceArn" in permission["Properties"]
 
 
@@ -249,6 +259,7 @@ def test_a_function_is_told_only_variables_that_the_package_reads() -> None:
 def test_one_bad_record_cannot_block_the_change_feed() -> None:
     set_to = properties("FanoutFunctionChangeFeed")
     assert set_to["EventSourceArn"] == {"Fn::GetAtt": ["Log", "StreamArn"]}
+    assert set_to["FunctionName"] == either("Fanout", {"Ref": "FanoutFunction"})
     assert set_to["StartingPosition"] == "TRIM_HORIZON"
     assert set_to["MaximumBatchingWindowInSeconds"] == 0
     assert set_to["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -374,6 +385,120 @@ def test_the_socket_has_three_routes_to_one_function_and_a_limit() -> None:
 
 def test_an_answer_of_ten_seconds_fits_the_function_and_the_gateway() -> None:
     assert 15 <= properties("WebsocketFunction")["Timeout"] < 29
+
+
+# --- SnapStart --------------------------------------------------------------------
+
+
+def either(function: str, otherwise: Any) -> dict[str, Any]:
+    """Return a function's snapshot where there is one, else the function."""
+    return {"Fn::If": ["HasSnapStart", {"Ref": f"{function}Alias"}, otherwise]}
+
+
+def fingerprint(function: str) -> str:
+    """Return the hash of a function's code and of what the template sets for it."""
+    settings = copy.deepcopy(source()["Resources"][f"{function}Function"]["Properties"])
+    code = ROOT / settings.pop("CodeUri")
+    hashed = hashlib.sha256()
+    for part in (source()["Globals"]["Function"], settings):
+        hashed.update(json.dumps(part, sort_keys=True).encode())
+    for path in sorted(code.glob("*.py")):
+        hashed.update(path.read_bytes())
+    return hashed.hexdigest()[:8]
+
+
+def depends(value: Any, under: frozenset[str] = frozenset()) -> Iterator[Any]:
+    """Return the parameters that a value is made of, and the conditions that choose
+    it, each with the other conditions under which that is so."""
+    if isinstance(value, list):
+        for one in value:
+            yield from depends(one, under)
+    elif isinstance(value, dict):
+        if "Fn::If" in value:
+            condition, *branches = value["Fn::If"]
+            yield condition, under
+            yield from depends(branches, under | {condition})
+        elif "Fn::Sub" in value:
+            text, *given = listed(value["Fn::Sub"])
+            for name in re.findall(r"\$\{(\w+)\}", text):
+                yield from depends({"Ref": name}, under)
+            yield from depends(given, under)
+        elif "Ref" in value:
+            if (name := value["Ref"]) in source()["Parameters"]:
+                here = {one for one in under if asks(one) != {name}}
+                yield name, frozenset(here)
+        else:
+            yield from depends(list(value.values()), under)
+
+
+def asks(condition: str) -> set[str]:
+    """Return the parameters that a condition asks for."""
+    return {name for name, _ in depends(source()["Conditions"][condition])}
+
+
+def changes(value: Any) -> set[Any]:
+    """Return what a value changes with. A condition says nothing beside the parameter
+    that it asks for; and a function that had no snapshot has no old one."""
+    found = set(depends(value))
+    names = {name for name, _ in found}
+    return {
+        (name, under)
+        for name, under in found
+        if name != "HasSnapStart"
+        and not (name in source()["Conditions"] and asks(name) <= names)
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_snapshot_is_of_the_function_that_is_deployed(function: str) -> None:
+    """CloudFormation publishes a version when its description changes. One that does
+    not change with the function leaves its old snapshot in use, and one that changes
+    without it makes the deployment fail."""
+    version = source()["Resources"][f"{function}Version"]
+    assert version["Condition"] == "HasSnapStart"
+    text, named = version["Properties"]["Description"]["Fn::Sub"]
+    assert text.split()[0] == fingerprint(function), "write this into the description"
+    layer = {"Fn::Select": [7, {"Fn::Split": [":", {"Ref": "TailraceLayer"}]}]}
+    assert named.pop("Layer") == layer
+    assert source()["Globals"]["Function"]["Layers"] == [{"Ref": "TailraceLayer"}]
+    described = {"Fn::Sub": [text.replace("${Layer}", "").replace("${Chats}", "")]}
+    settings = source()["Resources"][f"{function}Function"]["Properties"]
+    assert changes([described, named]) == changes(
+        [source()["Globals"]["Function"], settings]
+    )
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_has_a_snapshot_only_where_it_is_asked_for(function: str) -> None:
+    assert one_of(properties(f"{function}Function")["SnapStart"]) == {
+        "ApplyOn": "PublishedVersions"
+    }
+    alias = translated()[f"{function}Alias"]
+    assert alias["Condition"] == "HasSnapStart"
+    assert alias["Properties"] == {
+        "FunctionName": {"Ref": f"{function}Function"},
+        "FunctionVersion": {"Fn::GetAtt": [f"{function}Version", "Version"]},
+        "Name": "live",
+    }
+    # The old one goes with its replacement: it would be paid for.
+    assert "UpdateReplacePolicy" not in translated()[f"{function}Version"]
+
+
+def test_with_snapstart_all_that_starts_a_function_starts_its_snapshot() -> None:
+    started = either("Websocket", {"Ref": "WebsocketFunction"})
+    assert properties("RepairsMapping")["FunctionName"] == started
+    started = either("Websocket", {"Fn::GetAtt": ["WebsocketFunction", "Arn"]})
+    for integration in of_type("AWS::ApiGatewayV2::Integration").values():
+        _, named = integration["Properties"]["IntegrationUri"]["Fn::Sub"]
+        assert named == {"FunctionArn": started}
+    for function in ("Publish", "Fanout"):
+        name = f"{function}Function"
+        told = {
+            "Fn::If": ["HasSnapStart", {"Fn::Sub": f"${{{name}}}:live"}, {"Ref": name}]
+        }
+        assert source()["Outputs"][f"{name}Name"]["Value"] == told
+    variables = properties("PublishFunction")["Environment"]["Variables"]
+    assert one_of(variables["TAILRACE_FANOUT_FUNCTION"]) == told
 
 
 # --- parameters -------------------------------------------------------------------
