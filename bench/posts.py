@@ -17,9 +17,9 @@ from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 
 import boto3
+from botocore.config import Config
 
 from tailrace.adapters.apigateway import ApiGateway
-from tailrace.adapters.calls import config
 
 CONNECTION = "TkQ2mfSeoAMCKHQ="
 FRAME = '{"type":"slice","stream":"chat:42","seq":7,"next":8,"chunks":["hello"]}'
@@ -62,9 +62,8 @@ def main() -> None:
     server.start()
     url = f"http://127.0.0.1:{port.get()}/v1"
     session = boto3.Session("none", "none", region_name="us-east-1")
-    client = session.client(
-        "apigatewaymanagementapi", endpoint_url=url, config=config(read_timeout=1)
-    )
+    plain = Config(read_timeout=1, retries={"total_max_attempts": 1})
+    client = session.client("apigatewaymanagementapi", endpoint_url=url, config=plain)
     gateway = ApiGateway(session, url)
 
     def theirs() -> object:

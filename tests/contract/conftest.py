@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from moto import mock_aws
 
 from demo.local_aws import local_aws
@@ -57,7 +58,8 @@ def _client(endpoint: str | None) -> Any:
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",
-        config=config(read_timeout=10),
+        # In use, nobody checks what is sent.
+        config=config(read_timeout=10).merge(Config(parameter_validation=True)),
     )
 
 
