@@ -501,8 +501,8 @@ MUTANTS = (
         "direct.py",
         "a publisher's list of subscribers is five seconds old",
         "delivery 6",
-        "        if 0 <= now - at < LIST_MS:",
-        "        if 0 <= now - at < 5 * LIST_MS:",
+        "        return self._known(stream, LIST_MS)",
+        "        return self._known(stream, 5 * LIST_MS)",
     ),
     _in(
         "direct.py",

@@ -11,7 +11,7 @@ import pytest
 
 from tailrace.adapters.background import Background, side_by_side
 from tailrace.delivery import Delivery
-from tailrace.direct import LIST_MS, Direct, RecentSubscribers, Telling
+from tailrace.direct import AHEAD_MS, LIST_MS, Direct, RecentSubscribers, Telling
 from tailrace.errors import Unavailable
 from tailrace.log import Log
 from tailrace.ports import Push, Share, Subscription
@@ -304,6 +304,26 @@ def test_the_list_of_subscribers_is_never_older_than_a_second(
     assert publisher.got("c2") == [(3, 4)]
 
 
+def test_a_list_is_asked_for_anew_before_it_is_too_old(publisher: Publisher) -> None:
+    asked: list[str] = []
+    find = publisher.state.subscribers
+
+    def subscribers(stream: str) -> Any:
+        asked.append(stream)
+        return find(stream)
+
+    publisher.state.subscribers = subscribers  # type: ignore[method-assign]
+    publisher.recent.subscribers(STREAM)
+    publisher.clock.now += AHEAD_MS - 1
+    publisher.recent.refresh(STREAM)
+    assert asked == [STREAM]
+    publisher.clock.now += 1
+    publisher.recent.refresh(STREAM)
+    publisher.clock.now += LIST_MS - 1
+    publisher.recent.subscribers(STREAM)
+    assert asked == [STREAM, STREAM], "no push waits for it"
+
+
 def test_the_list_is_as_old_as_its_question(publisher: Publisher) -> None:
     """Whoever subscribes while the answer is on its way is in the next list."""
     subscribers = publisher.state.subscribers
@@ -407,6 +427,32 @@ def test_what_goes_wrong_is_told_and_fails_no_append() -> None:
     assert publisher.background.settle(10)
     assert [str(error) for error in publisher.errors] == ["403"]
     assert publisher.got() == [(2, 3)]
+
+
+def test_what_is_done_behind_a_push_holds_up_none_and_may_fail() -> None:
+    publisher = Threads()
+    free, told = threading.Event(), threading.Event()
+
+    def behind(stream: str) -> None:
+        assert free.wait(10)
+        raise RuntimeError(stream)
+
+    def tell(error: Exception) -> None:
+        publisher.errors.append(error)
+        told.set()
+
+    publisher.background = Background(
+        publisher.direct, publisher.clock, tell, behind=behind
+    )
+    publisher.log = publisher.telling(publisher.background.tell)
+    seq = publisher.open()
+    publisher.append(seq)
+    assert publisher.background.settle(10)
+    assert publisher.got()[-1][1] == seq + 1
+    assert publisher.errors == []
+    free.set()
+    assert told.wait(10)
+    assert str(publisher.errors[0]) == STREAM
 
 
 def test_what_is_due_later_is_pushed_then() -> None:

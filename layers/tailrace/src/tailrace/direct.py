@@ -19,6 +19,8 @@ from .records import Record
 
 LIST_MS = 1_000
 """How old the list of a stream's subscribers may be."""
+AHEAD_MS = 900
+"""How old it is when it is asked for anew, beside the pushes: none waits for it."""
 DEADLINE_MS = 5_000
 """No push of a batch is begun later: who is still without it repairs itself."""
 # A lookup that failed is repeated, and what waits meanwhile is kept up to a limit.
@@ -69,10 +71,17 @@ class RecentSubscribers:
         self._lock = threading.Lock()
 
     def subscribers(self, stream: str) -> list[Subscription | Request]:
+        return self._known(stream, LIST_MS)
+
+    def refresh(self, stream: str) -> None:
+        """Ask anew for a list that is soon too old."""
+        self._known(stream, AHEAD_MS)
+
+    def _known(self, stream: str, within: int) -> list[Subscription | Request]:
         now = self._clock()  # before the read: the list is as old as its question
         with self._lock:
             at, found = self._lists.get(stream, (0, []))
-        if 0 <= now - at < LIST_MS:
+        if 0 <= now - at < within:
             return found
         found = list(self._subscribers.subscribers(stream))
         with self._lock:

@@ -153,6 +153,7 @@ def _background(
         local_clock,
         telemetry.failed,
         relay=_relay(settings, telemetry),
+        ahead=False,
         count=telemetry.count,
     )
 

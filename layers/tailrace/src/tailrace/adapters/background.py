@@ -36,15 +36,22 @@ def side_by_side(
 class Background:
     """Drives a `Direct`: its streams side by side, each when it is due.
 
-    `on_error` is told, on some thread, what a push raised; nobody else is.
+    `on_error` is told, on some thread, what a push raised; nobody else is. `behind` is
+    called behind each push, with its stream, where nothing waits for it.
     """
 
     def __init__(
-        self, direct: Direct, clock: Clock, on_error: Callable[[Exception], None]
+        self,
+        direct: Direct,
+        clock: Clock,
+        on_error: Callable[[Exception], None],
+        *,
+        behind: Callable[[str], None] | None = None,
     ) -> None:
         self._direct = direct
         self._clock = clock
         self._on_error = on_error
+        self._behind = behind
         self._pool = ThreadPoolExecutor(PUSHERS, "tailrace-push")
         self._changed = threading.Condition()
         # What is due later, and the thread that waits for it.
@@ -90,6 +97,11 @@ class Background:
         self._schedule(stream, due)
         with self._changed:
             self._changed.notify_all()
+        if self._behind is not None:
+            try:
+                self._behind(stream)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._on_error(error)
 
     def _wait(self) -> None:
         while True:
@@ -111,12 +123,15 @@ def background(
     *,
     relay: Relay | None = None,
     interval: int = 0,
+    ahead: bool = True,
     count: Count = lambda name, value: None,
 ) -> Background:
     """Return what pushes for one publisher; `relay` as `Delivery` has it, `interval` as
-    `Direct`."""
+    `Direct`. `ahead`: it asks for subscribers beside the pushes; not for one that is
+    stopped at any time."""
+    recent = RecentSubscribers(subscribers, clock)
     delivery = Delivery(
-        RecentSubscribers(subscribers, clock),
+        recent,
         gateway,
         clock,
         side_by_side(ThreadPoolExecutor(PUSHERS, "tailrace-post")),
@@ -124,4 +139,4 @@ def background(
         count=count,
     )
     direct = Direct(delivery, clock, interval=interval, count=count)
-    return Background(direct, clock, on_error)
+    return Background(direct, clock, on_error, behind=recent.refresh if ahead else None)
