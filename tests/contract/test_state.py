@@ -108,6 +108,17 @@ def test_a_late_subscribe_does_not_undo_a_later_one(state: Any) -> None:
     assert list(state.subscribers("s")) == [subscription(n=5)]
 
 
+def test_a_subscription_is_new_where_no_earlier_frames_was_there(state: Any) -> None:
+    assert state.subscribe(subscription(n=1), LATER)
+    # As is a put that is repeated, because its answer was lost.
+    assert state.subscribe(subscription(n=1), LATER)
+    assert not state.subscribe(subscription(n=3), LATER)
+    assert not state.subscribe(subscription(n=2), LATER)
+    assert state.subscribe(subscription("c2", n=1), LATER)
+    state.unsubscribe("s", "c1", 4)
+    assert state.subscribe(subscription(n=5), LATER)
+
+
 def test_a_late_unsubscribe_does_not_undo_a_later_subscribe(state: Any) -> None:
     state.put_connection(Connection("c1", RIGHTS), LATER)
     state.subscribe(subscription(n=5), LATER)

@@ -19,7 +19,7 @@ import pytest
 
 from demo.local_aws import REGION
 from demo.stack import LocalStack, local_stack
-from tailrace import Producer, deployment
+from tailrace import Producer, consume, deployment
 from tests.e2e.test_delivery import CHUNKS, Run, ended, together
 from tests.support.deployed import Deployed
 from tests.support.socket import TIMEOUT, Socket, Watcher, open_socket
@@ -79,6 +79,24 @@ async def test_a_thousand_chunks_reach_every_kind_of_consumer(
     for one in (first, late, cut, after):
         assert one.chunks == {run.run: run.chunks}
         assert one.ends == {run.run: "completed"}
+
+
+async def test_who_comes_in_mid_answer_is_shown_all_though_nothing_follows(
+    direct: Deployed,
+) -> None:
+    """The publisher has listed the subscribers just before, and falls silent within the
+    second."""
+    for _ in range(2):  # the first finds the functions cold, and so is late
+        run = Run(direct, direct.new_stream(), 2)
+        await asyncio.to_thread(run.write, 1)
+        token = direct.token(run.stream)
+        watching = consume(direct.stack.socket_url, token, run.stream)
+        shown = aiter(watching)
+        async with asyncio.timeout(12):  # the next sync comes after 25 s
+            assert await anext(shown) == run.chunks[0]
+            await asyncio.to_thread(run.write, 1)
+            assert await anext(shown) == run.chunks[1]
+        await watching.aclose()
 
 
 # ---- who may push --------------------------------------------------------------------

@@ -38,6 +38,7 @@ class Reader:
     ask: int | None = None
     asked: Cursor | None = None
     gap_at: int | None = None
+    again_at: int | None = None
     tries: int = 0
     begins_at: int = -1
     placed: bool = False
@@ -249,6 +250,8 @@ class Tab:
             if len(position) == 2:
                 frame["after"] = position[1]
         reader.asked, reader.gap_at = reader.cursor, None
+        if reader.again_at is not None and reader.again_at <= self.world.kernel.now:
+            reader.again_at = None
         reader.ask = self._send(**frame)
 
     def _gap(self, reader: Reader, ms: int) -> None:
@@ -290,10 +293,13 @@ class Tab:
                     self._ask(reader)
                 else:
                     reader.gap_at = None
+            if reader.again_at is not None and reader.again_at <= now:
+                self._ask(reader)
         times = [self.sync_at, int((self.expires - self.token_life * 0.2) * 1000)]
         if waits is not None:
             times.append(max(waits, self.heard_at) + PATIENCE)
         times += [one.gap_at for one in self.readers.values() if one.gap_at]
+        times += [one.again_at for one in self.readers.values() if one.again_at]
         self._arm(max(min(times) - now, 100))
 
     # ---- what it hears ---------------------------------------------------------------
@@ -441,6 +447,9 @@ class Tab:
             return
         reader.ask, reader.gap_at = None, None
         reader.tail = answer["tail"]
+        if "again" in answer:
+            reader.again_at = self.world.kernel.now + answer["again"]
+            self._arm(answer["again"])
         moved = reader.cursor != reader.asked
         asked = reader.asked
         if not moved:  # rule 6

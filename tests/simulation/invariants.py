@@ -44,6 +44,8 @@ SKEW = 2_200
 """How far two clocks may be apart, ms."""
 LIST = 1_000
 """How old a publisher's list of subscribers may be, ms."""
+SOON = 4_000
+"""Within how long who subscribes has what was put, though nothing follows, ms."""
 
 SLOW = 10_000 + LIST + SKEW
 """For how long a connection may be passed over that was slow, ms."""
@@ -584,6 +586,43 @@ def who_has_subscribed_for_a_second_is_pushed_to(
     for record in records if done and not late else ():
         for id in missed(world, fanning, record):
             raise AssertionError(f"{id} subscribes, and is not pushed {record.seq}")
+
+
+@invariant("G9", "delivered-by")
+def who_subscribes_has_what_is_put_though_nothing_follows(
+    world: World, pushes: Pushes, stream: str, records: list[Record], done: bool
+) -> None:
+    """Also who was not on the publisher's list yet. Only at rest: what is lost else is
+    found by the next `sync`, which may be 25 s away."""
+    now = world.kernel.now
+    for row in world.state.subscribers(stream):
+        if not isinstance(row, Subscription):
+            continue
+        connection = world.api.connections[row.connection]
+        since = world.book.rows[stream, row.connection][2]
+        # Before, an answer may have been lost.
+        if done and world.rests_at and since > world.rests_at + SOON:
+            world.kernel.after(SOON, _has, world, connection, stream, records[-1], now)
+
+
+def _has(
+    world: World, connection: Connection, stream: str, record: Record, put: int
+) -> None:
+    tab: Any = getattr(connection.client, "tab", connection.client)
+    reader = getattr(tab, "readers", {}).get(stream)
+    if reader is None or reader.cursor is None or world.strict:
+        return
+    stays = connection.open and not connection.cut and tab.connection is connection
+    awake = world.kernel.now - SOON >= tab.stalled_until  # else its timers stand still
+    row = world.row(stream, connection.id)
+    since = world.book.rows[stream, connection.id][2]
+    if not stays or not awake or row is None or since > put:
+        return
+    if not record.expired(world.kernel.now) and reader.cursor[1] < record.last:
+        world.fail(
+            "who_subscribes_has_what_is_put_though_nothing_follows",
+            f"{reader.name} is at {reader.cursor}, and {record.last} was put",
+        )
 
 
 def missed(world: World, fanning: Fanning, record: Record) -> list[str]:

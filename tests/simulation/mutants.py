@@ -401,11 +401,11 @@ MUTANTS = (
         "session.py",
         "the log is read before the row is put",
         "delivery 3",
-        "        self._put_subscription(connection.id, stream, n, "
+        "        new = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n"
         "        replay = Replay(self._log, stream, position, compact)\n",
         "        replay = Replay(self._log, stream, position, compact)\n"
-        "        self._put_subscription(connection.id, stream, n, "
+        "        new = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n",
     ),
     _in(
@@ -442,10 +442,9 @@ MUTANTS = (
         "sync does not put the rows again",
         "delivery 4",
         "        # The row before the read, so that what is appended between is pushed.\n"
-        "        self._put_subscription(connection.id, stream, n, "
+        "        new = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n",
-        "        if stream not in connection.streams or answer.chunks < 0:\n"
-        "            pass\n",
+        "        new = False\n",
     ),
     _in(
         "session.py",
@@ -503,6 +502,13 @@ MUTANTS = (
         "delivery 6",
         "        return self._known(stream, LIST_MS)",
         "        return self._known(stream, 5 * LIST_MS)",
+    ),
+    _in(
+        "session.py",
+        "who was not on a publisher's list is not told to ask again",
+        "delivery 6",
+        "        if new and self._direct and replay.at > self._clock() - RECENT_MS:",
+        "        if False:",
     ),
     _in(
         "direct.py",

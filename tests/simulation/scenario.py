@@ -53,6 +53,7 @@ class Scenario:
         world.run(steps)
         world.faults.on = False
         world.resting = True
+        world.rests_at = self.kernel.now
         world.note("the faults stop")
         for tab in Tab.of(world):
             tab.asleep_until = 0
@@ -60,6 +61,8 @@ class Scenario:
         for job in self.jobs:
             if not job.done and not any(not one.stopped for one in job.attempts):
                 job.again(1_000)
+        if world.direct:
+            self._latecomers()
         until = self.kernel.now + REST
         limit = self.kernel.steps + MAX_REST_STEPS
         while self.kernel.now < until and self.kernel.steps < limit:
@@ -102,6 +105,18 @@ class Scenario:
         for stream in self.streams:
             if dice.random() < 0.8:
                 self.kernel.after(at + dice.randrange(300), tab.watch, stream)
+
+    def _latecomers(self) -> None:
+        """Tabs that come while a job writes, which falls silent now and then: before it
+        has asked anew who subscribes, as likely as not."""
+        dice = self.kernel.dice("latecomers")
+        job = Job(self.world, "latejob", dice.choice(self.streams))
+        job.interval, job.silence, job.length = 300, True, 40
+        self.jobs.append(job)
+        self.kernel.after(5_000, job.deliver)
+        for number in (60, 61):
+            if "tabs" not in self.without:
+                self.kernel.after(5_000 + dice.randrange(6_000), self._tab, number)
 
     def _backend(self, number: int) -> None:
         dice = self.kernel.dice(f"backend{number}/place")

@@ -140,8 +140,8 @@ class State:
             lambda: self._world.state.spend(sub, minute, amount, expires_at)
         )
 
-    def subscribe(self, subscription: Subscription, expires_at: int) -> None:
-        self._call(lambda: self._world.subscribe(subscription, expires_at))
+    def subscribe(self, subscription: Subscription, expires_at: int) -> bool:
+        return self._call(lambda: self._world.subscribe(subscription, expires_at))
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         self._call(lambda: self._world.unsubscribe(stream, connection, n))

@@ -114,6 +114,7 @@ class World:
         self.deleted: set[tuple[str, int]] = set()
         self.ring: tokens.KeyRing = RING
         self.resting = False
+        self.rests_at = 0
         self.violation: Violation | None = None
         self._network = self.kernel.dice("network")
         self._freezing = self.kernel.dice("freezing")
@@ -143,9 +144,12 @@ class World:
             try:
                 invariant(self, *facts)
             except AssertionError as error:
-                # Raised by the world, not into the code that happens to run.
-                if self.violation is None:
-                    self.violation = Violation(invariant.__name__, str(error))
+                self.fail(invariant.__name__, str(error))
+
+    def fail(self, invariant: str, what: str) -> None:
+        """Raised by the world, not into the code that happens to run."""
+        if self.violation is None:
+            self.violation = Violation(invariant, what)
 
     def note(self, what: str) -> None:
         if self.trace is not None:
@@ -181,6 +185,7 @@ class World:
             Keys(self),
             clock,
             origins=[ORIGIN],
+            direct=self.direct,
             count=self.count,
             quotas=STRICT if self.strict else Quotas(),
         )
@@ -327,13 +332,14 @@ class World:
             None,
         )
 
-    def subscribe(self, row: Subscription, expires_at: int) -> None:
+    def subscribe(self, row: Subscription, expires_at: int) -> bool:
         there = self.row(row.stream, row.connection)
-        self.state.subscribe(row, expires_at)
+        new = self.state.subscribe(row, expires_at)
         self.expires["subscription", f"{row.stream} {row.connection}"] = expires_at
         name, now = (row.stream, row.connection), self.kernel.now
         since = self.book.rows[name][2] if there and name in self.book.rows else now
         self.book.rows[name] = (now, row.n, since)
+        return new
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         before = self.row(stream, connection)

@@ -10,12 +10,14 @@ import pytest
 
 from tailrace import tokens
 from tailrace.delivery import Delivery
+from tailrace.direct import LIST_MS
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
 from tailrace.ports import Push, Subscription
-from tailrace.quotas import Quotas
+from tailrace.quotas import ANSWER_BYTES, Quotas
 from tailrace.session import (
-    ANSWER_BYTES,
+    AGAIN_MS,
     MAX_BAD_FRAMES,
+    RECENT_MS,
     Session,
 )
 from tests.support.worlds import STREAM, World, run_id
@@ -49,7 +51,7 @@ class Keys:
 class Stage(World):
     """A world with a session, and a browser that talks to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = False) -> None:
         super().__init__()
         self.keys = Keys()
         self.counted: dict[str, int] = {}
@@ -60,6 +62,7 @@ class Stage(World):
             self.keys,
             self.clock,
             origins=[ORIGIN],
+            direct=direct,
             count=lambda name, value: self.counted.__setitem__(
                 name, self.counted.get(name, 0) + value
             ),
@@ -195,15 +198,43 @@ def test_between_replay_and_live_there_is_no_hole(stage: Stage) -> None:
     pushed: list[Any] = []
     stored = stage.state.subscribe
 
-    def subscribe(*args: Any) -> None:
-        stored(*args)
+    def subscribe(*args: Any) -> bool:
+        new = stored(*args)
         stage.log.append(STREAM, R1, "w", 4, ['"between"'])
         pushed.extend(stage.state.subscribers(STREAM))
+        return bool(new)
 
     stage.state.subscribe = subscribe  # type: ignore[method-assign]
     slice_, _ = stage.send(type="subscribe", stream=STREAM, n=1)
     assert slice_["chunks"] == ["0", "1", "between"]
     assert [one.connection for one in pushed] == ["c1"]
+
+
+def test_in_direct_delivery_a_new_watcher_of_a_fresh_log_is_to_ask_again() -> None:
+    """A publisher may have listed the subscribers just before."""
+    assert AGAIN_MS > LIST_MS
+    stage = Stage(direct=True)
+    stage.connect()
+    stage.write()
+    *_, answer = stage.send(type="subscribe", stream=STREAM, n=1)
+    assert answer["again"] == AGAIN_MS
+    *_, answer = stage.send(type="sync", streams={STREAM: [R1, answer["tail"]]}, n=2)
+    assert "again" not in answer["tails"][STREAM], "it was on the list meanwhile"
+
+
+def test_nobody_is_to_ask_again_where_no_list_can_be_old(stage: Stage) -> None:
+    stage.connect()
+    stage.write()
+    *_, answer = stage.send(type="subscribe", stream=STREAM, n=1)
+    assert "again" not in answer, "the fan-out makes a new list for each batch"
+    direct = Stage(direct=True)
+    direct.connect()
+    assert "again" not in direct.ask(type="subscribe", stream=STREAM, n=1)
+    direct.write()
+    direct.clock.now += RECENT_MS
+    direct.connect("c2")
+    *_, answer = direct.send("c2", type="subscribe", stream=STREAM, n=1)
+    assert "again" not in answer, "nothing was put for so long"
 
 
 def test_what_is_written_in_the_moment_of_the_answer_is_pushed(stage: Stage) -> None:

@@ -159,6 +159,7 @@ function mark(s, { socket, streams }, stream, where, n, mode) {
     if (reader.paused || reader.compact !== mode || String(position(reader)) !== String(where)) continue;
     reader.ask = { socket, n, cursor: reader.cursor };
     reader.gapAt = Infinity;
+    if (reader.again <= s.now) reader.again = Infinity;
   }
 }
 

@@ -23,6 +23,8 @@
  * @property {readonly Came[]} held slices that lie ahead, by seq; replaced, never changed
  * @property {number} tail last seq known to exist
  * @property {number} gapAt when to ask, or Infinity
+ * @property {number} again when to ask although nothing seems to be missing, because somebody
+ *   may not push to this reader yet; or Infinity
  * @property {{socket: number, n: number, cursor: Cursor | null} | null} ask in flight
  * @property {number} tries asks in a row that brought nothing
  * @property {boolean} catching until an answer has told all: what comes is no repair
@@ -89,6 +91,7 @@ export const watch = ({ stream, after = null, run = null, follow = false, compac
   held: [],
   tail: 0,
   gapAt: now,
+  again: Infinity,
   ask: null,
   tries: 0,
   catching: true,
@@ -223,7 +226,7 @@ export function receive(reader, slice, now) {
     take(reader, came, out);
     release(reader, out);
     reader.tries = 0;
-    reader.gapAt = Infinity;
+    reader.gapAt = reader.again;
   } else {
     if (what === "anew") reader.cursor = null;
     reader.held = [...reader.held, came].sort((a, b) => a.seq - b.seq).slice(0, HELD);
@@ -255,7 +258,8 @@ export function answered(reader, answer, now, random) {
   const out = [];
   const asked = reader.ask?.cursor ?? null;
   reader.ask = null;
-  reader.gapAt = Infinity;
+  if (answer.again) reader.again = now + answer.again;
+  reader.gapAt = reader.again;
   reader.tail = answer.tail;
   // A cursor that has moved since was continued by the log: `from` is old news.
   if (reader.cursor === asked && !reader.paused) {

@@ -26,7 +26,7 @@
  *   How a slice came: pushed as it was written; read from the log to catch up; or read from
  *   the log because a gap was found.
  *
- * @typedef {{run: string | null, tail: number, from: number, active: boolean, more: boolean}} Tail
+ * @typedef {{run: string | null, tail: number, from: number, active: boolean, more: boolean, again?: number}} Tail
  *   What `subscribed` and each tail of `synced` say.
  *
  * @typedef {Tail & {type: "subscribed", stream: string, n: number, protocol?: number}} Subscribed

@@ -157,7 +157,7 @@ def echo(body: Any) -> dict[str, Any]:
 
 
 def subscribed(stream: str, n: int, facts: dict[str, Any]) -> str:
-    """`facts`: run, tail, from, active, more (PROTOCOL.md §3.4)."""
+    """`facts`: run, tail, from, active, more, again (PROTOCOL.md §3.4)."""
     return encode(
         {
             "type": "subscribed",

@@ -134,8 +134,9 @@ class State(Protocol):
         """Add to what a `sub` has spent in a minute; return the sum. A call that raised
         `Unavailable` may count twice."""
 
-    def subscribe(self, subscription: Subscription, expires_at: int) -> None:
-        """Store a subscription, unless one with a greater `n` is there."""
+    def subscribe(self, subscription: Subscription, expires_at: int) -> bool:
+        """Store a subscription, unless one with a greater `n` is there; return whether
+        it is new: no earlier frame's was there."""
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         """Remove a subscription if its `n` is not greater."""

@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from . import chunks
+
+ANSWER_BYTES = 256_000
+ANSWER_MS = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
@@ -58,3 +63,27 @@ class Spent:
             self._until = {
                 name: until for name, until in self._until.items() if until >= minute
             } | {sub: minute}
+
+
+class Answer:
+    """What one answer may still spend (§3.4, `more`)."""
+
+    def __init__(self, now: int) -> None:
+        self._deadline = now + ANSWER_MS
+        self.bytes = 0
+        self.chunks = 0
+        self.stopped = False
+        self.gone = False
+
+    def take(self, frame: str, now: int) -> bool:
+        """Whether the frame may still be sent; if not, the answer has stopped."""
+        size = chunks.size(frame)
+        if self.bytes + size > ANSWER_BYTES or self.late(now):
+            self.stopped = True
+        else:
+            self.bytes += size
+        return not self.stopped
+
+    def late(self, now: int) -> bool:
+        """Whether its time is up; the function's own is not far behind."""
+        return now >= self._deadline

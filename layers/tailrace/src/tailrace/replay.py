@@ -18,9 +18,9 @@ from .slices import Slice, merge
 class Replay:
     """One answer: iterate over its slices, as many as are wanted, then read the facts.
 
-    `tail`, `active` and `run` say what the stream is; `start` is the seq behind which
-    the slices begin; `position` where they ended. `more` is true until the slices have
-    been taken to the end.
+    `tail`, `active` and `run` say what the stream is, `at` when its tail was appended;
+    `start` is the seq behind which the slices begin; `position` where they ended.
+    `more` is true until the slices have been taken to the end.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Replay:
         tail = look.tail
         self.active = look.active
         self.tail = tail.last if tail else 0
+        self.at = tail.at if tail else 0
         self.run = tail.run if tail and not tail.expired(self._now) else None
         # The key of the record from which to read, where looking at the position has
         # told it: of a run's `open`, and of what holds a cursor.

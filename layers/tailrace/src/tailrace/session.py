@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import chunks, frames, tokens
+from . import frames, tokens
 from .compaction import Mode
 from .errors import (
     Forbidden,
@@ -28,7 +28,7 @@ from .errors import (
 from .log import Log
 from .ports import Clock, Connection, Gateway, Push, Rights, State, Subscription
 from .positions import Position
-from .quotas import Quotas, Rate, Spent
+from .quotas import Answer, Quotas, Rate, Spent
 from .replay import Replay
 from .rules import ended_by
 
@@ -36,14 +36,16 @@ if TYPE_CHECKING:
     from .chat import Chats
 
 MAX_BAD_FRAMES = 20
-ANSWER_BYTES = 256_000
-ANSWER_MS = 10_000
 # Smaller answers do not count for the quota of their sub.
 COUNTED_BYTES = 64_000
 # API Gateway ends a connection after two hours; its rows may go a little later.
 CONNECTION_SECONDS = 7_800
 # The sub of a connection that came with an expired token; no token can have it.
 _NOBODY = ""
+# A publisher's list of subscribers is a second old at most (`direct.LIST_MS`). It has
+# none where nothing was put for a while: an interval and a deadline, of 5 s each.
+AGAIN_MS = 1_500
+RECENT_MS = 15_000
 # Closed for one that comes: one is the rule, more are what failed before.
 _EVICTED_AT_ONCE = 5
 
@@ -62,7 +64,8 @@ class Keys(Protocol):
 
 class Session:
     """All connections of one stage. `origins`: the allowed `Origin` headers, or `*`.
-    `chats` is called when the first is needed; None: this stack has none."""
+    `chats` is called when the first is needed; None: this stack has none. `direct`:
+    publishers push, each to the subscribers of up to a second ago."""
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Session:
         *,
         origins: Sequence[str],
         chats: Callable[[], Chats] | None = None,
+        direct: bool = False,
         count: Count = lambda name, value: None,
         quotas: Quotas = Quotas(),  # noqa: B008 - it is frozen
     ) -> None:
@@ -84,6 +88,7 @@ class Session:
         self._clock = clock
         self._origins = frozenset(origins)
         self._chats = chats
+        self._direct = direct
         self._count = count
         self._quotas = quotas
         self._rate = Rate(quotas.frames, quotas.frames_a_second)
@@ -248,17 +253,17 @@ class Session:
 
     # ---- parts -----------------------------------------------------------------------
 
-    def _new_answer(self, connection: Connection) -> _Answer:
+    def _new_answer(self, connection: Connection) -> Answer:
         """Return an answer's budget: none at all, for a sub that replays too much. It
         is told `more`, and so asks on, with pauses."""
         now = self._clock()
-        answer = _Answer(now)
+        answer = Answer(now)
         if self._spent.over(connection.rights.sub, now // 60_000):
             self._count("ReplaysThrottled", 1)
             answer.stopped = True
         return answer
 
-    def _account(self, connection: Connection, answer: _Answer) -> None:
+    def _account(self, connection: Connection, answer: Answer) -> None:
         self._count("ReplayedChunks", answer.chunks)
         if answer.bytes < COUNTED_BYTES:
             return
@@ -273,14 +278,14 @@ class Session:
         stream: str,
         n: int,
         position: Position,
-        answer: _Answer,
+        answer: Answer,
         compact: Mode | None,
     ) -> dict[str, Any]:
         """Subscribe, then replay within the answer's budget; return the facts."""
         if not tokens.granted(connection.rights.read, stream):
             raise Forbidden("the token does not grant read for this stream")
         # The row before the read, so that what is appended between is pushed.
-        self._put_subscription(connection.id, stream, n, connection.rights.exp)
+        new = self._put_subscription(connection.id, stream, n, connection.rights.exp)
         replay = Replay(self._log, stream, position, compact)
         if not answer.stopped:
             for piece in replay.slices():
@@ -296,16 +301,20 @@ class Session:
                         self._state.unsubscribe(stream, connection.id, n)
                     break
                 answer.chunks += piece.count
-        return {
+        facts = {
             "run": replay.run,
             "tail": replay.tail,
             "from": replay.start,
             "active": replay.active,
             "more": replay.more,
         }
+        if new and self._direct and replay.at > self._clock() - RECENT_MS:
+            facts["again"] = AGAIN_MS
+        return facts
 
-    def _put_subscription(self, id: str, stream: str, n: int, exp: int) -> None:
-        self._state.subscribe(Subscription(stream, id, n, exp), self._expires_at())
+    def _put_subscription(self, id: str, stream: str, n: int, exp: int) -> bool:
+        row = Subscription(stream, id, n, exp)
+        return self._state.subscribe(row, self._expires_at())
 
     def _enter(self, id: str, rights: Rights) -> None:
         """Store a connection. Of too many the oldest goes: as likely as not it is one
@@ -380,27 +389,3 @@ class Session:
 
     def _expires_at(self) -> int:
         return self._now() + CONNECTION_SECONDS
-
-
-class _Answer:
-    """What one answer may still spend (§3.4, `more`)."""
-
-    def __init__(self, now: int) -> None:
-        self._deadline = now + ANSWER_MS
-        self.bytes = 0
-        self.chunks = 0
-        self.stopped = False
-        self.gone = False
-
-    def take(self, frame: str, now: int) -> bool:
-        """Whether the frame may still be sent; if not, the answer has stopped."""
-        size = chunks.size(frame)
-        if self.bytes + size > ANSWER_BYTES or self.late(now):
-            self.stopped = True
-        else:
-            self.bytes += size
-        return not self.stopped
-
-    def late(self, now: int) -> bool:
-        """Whether its time is up; the function's own is not far behind."""
-        return now >= self._deadline

@@ -56,6 +56,7 @@ def session(telemetry: Telemetry) -> Session:
         local_clock,
         origins=settings.origins,
         chats=partial(chats, telemetry) if settings.job_function else None,
+        direct=settings.delivery == "Direct",
         count=telemetry.count,
     )
 

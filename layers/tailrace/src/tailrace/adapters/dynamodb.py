@@ -205,8 +205,9 @@ class DynamoDBState(RequestRows):
 
     # ---- subscriptions ---------------------------------------------------------------
 
-    def subscribe(self, subscription: Subscription, expires_at: int) -> None:
+    def subscribe(self, subscription: Subscription, expires_at: int) -> bool:
         n: Item = {"n": {"N": str(subscription.n)}}
+        there: Item | None = None
         # The reverse row first: it is what finds the other one again.
         for pk, sk, attributes in (
             (
@@ -220,7 +221,7 @@ class DynamoDBState(RequestRows):
                 {**n, "exp": {"N": str(subscription.exp)}},
             ),
         ):
-            self._put(
+            there = self._put(
                 pk,
                 sk,
                 attributes,
@@ -228,7 +229,10 @@ class DynamoDBState(RequestRows):
                 condition="attribute_not_exists(#n) OR #n <= :n",
                 names={"#n": "n"},
                 values={":n": n["n"]},
+                replaced=True,
             )
+        # The same frame's is of a try whose answer was lost.
+        return there is None or there["n"] == n["n"]
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         for pk, sk in (

@@ -141,12 +141,13 @@ class MemoryState:
             self._spent[(sub, minute)] += amount
             return self._spent[(sub, minute)]
 
-    def subscribe(self, subscription: Subscription, expires_at: int) -> None:
+    def subscribe(self, subscription: Subscription, expires_at: int) -> bool:
         with self._lock:
             rows = self._subscriptions[subscription.stream]
             there = rows.get(subscription.connection)
             if there is None or there.n <= subscription.n:
                 rows[subscription.connection] = subscription
+            return there is None or there.n == subscription.n
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         with self._lock:

@@ -32,8 +32,10 @@ class Rows:
         condition: str | None = None,
         names: dict[str, str] | None = None,
         values: Item | None = None,
+        replaced: bool = False,
     ) -> Item | None:
-        """Put a row; return the row that the condition met instead."""
+        """Put a row; return the row that the condition met instead. `replaced`: also
+        the one that was replaced."""
         call: dict[str, Any] = {
             "TableName": self._table,
             "Item": {
@@ -49,15 +51,17 @@ class Rows:
             call["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
         if values is not None:
             call["ExpressionAttributeValues"] = values
+        if replaced:
+            call["ReturnValues"] = "ALL_OLD"
+        there: Item | None
         try:
-            attempt(lambda: self._client.put_item(**call))
-            return None
+            there = attempt(lambda: self._client.put_item(**call)).get("Attributes")
         except ClientError as error:
             if code(error) != "ConditionalCheckFailedException":
                 raise
             response: Any = error.response
-            there: Item = response["Item"]
-            return there
+            there = response["Item"]
+        return there
 
     def _get(self, pk: str, sk: str) -> Item | None:
         answer = attempt(

@@ -241,6 +241,8 @@ def _mark(s: State, link: Link, stream: str, position: Any, n: int) -> None:
         if not reader.paused and reader.position == position:
             reader.ask = Ask(link.socket, n, reader.cursor)
             reader.gap_at = math.inf
+            if reader.again_at <= s.now:
+                reader.again_at = math.inf
 
 
 def leave(s: State, link: Link, stream: str) -> None:

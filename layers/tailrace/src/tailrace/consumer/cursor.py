@@ -104,10 +104,11 @@ class Reader:
     """What a reader has, and waits for.
 
     `wanted`: the run asked for by name, until it begins. `shown`: the run begun and not
-    ended. `gap_at`: when to ask. `tries`: asks in a row that brought nothing.
-    `catching`: until an answer has told all, so that what comes is no repair. `paused`:
-    its queue is full; what comes is let go, and asked for later. `done`: nothing more
-    will come.
+    ended. `gap_at`: when to ask. `again_at`: when to ask although nothing seems to be
+    missing, since somebody may not have pushed to this reader yet. `tries`: asks in a
+    row that brought nothing. `catching`: until an answer has told all, so that what
+    comes is no repair. `paused`: its queue is full; what comes is let go, and asked for
+    later. `done`: nothing more will come.
     """
 
     stream: str
@@ -118,6 +119,7 @@ class Reader:
     held: list[Piece] = field(default_factory=list)
     tail: int = 0
     gap_at: float = math.inf
+    again_at: float = math.inf
     ask: Ask | None = None
     tries: int = 0
     catching: bool = True
@@ -241,7 +243,7 @@ def receive(reader: Reader, frame: Mapping[str, Any], now: float) -> list[Output
         _take(reader, piece, out)
         _release(reader, out)
         reader.tries = 0
-        reader.gap_at = math.inf
+        reader.gap_at = reader.again_at
     else:
         if fate == "anew":
             reader.cursor = None
@@ -339,7 +341,9 @@ def answered(
     out: list[Output] = []
     asked = reader.ask.cursor if reader.ask else None
     reader.ask = None
-    reader.gap_at = math.inf
+    if isinstance(again := answer.get("again"), int):
+        reader.again_at = now + again
+    reader.gap_at = reader.again_at
     reader.tail = answer["tail"]
     # A cursor that has moved since was continued by the log: `from` is old news.
     if reader.cursor is asked and not reader.paused:
