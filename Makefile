@@ -119,8 +119,8 @@ STEPS ?= 600
 SECONDS ?= 3600
 
 .PHONY: simulate
-simulate: $(ENVIRONMENT) ## Try thousands of seeded worlds of faults (SEEDS, FIRST, STEPS, SECONDS)
-	$(BIN)/python -m tests.simulation --first $(or $(FIRST),0) \
+simulate: $(ENVIRONMENT) ## Try thousands of seeded worlds of faults (SEEDS, FIRST, STEPS, SECONDS, JOBS)
+	$(BIN)/python -m tests.simulation --first $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS)) \
 		--seeds $(SEEDS) --steps $(STEPS) --seconds $(SECONDS) $(ARGS)
 
 .PHONY: mutants

@@ -1,6 +1,6 @@
 """Thousands of worlds: `make simulate`. A failing seed is shrunk, shown and replayed.
 
-python -m tests.simulation --seeds 20000 --steps 600 --seconds 3600
+python -m tests.simulation --seeds 20000 --steps 600 --seconds 3600 --jobs 2
 python -m tests.simulation --seed 1234 --steps 600 --without users,ttl --trace
 """
 
@@ -9,20 +9,25 @@ python -m tests.simulation --seed 1234 --steps 600 --without users,ttl --trace
 from __future__ import annotations
 
 import argparse
-import collections
+import os
 import sys
 import time
 from collections.abc import Sequence
 
+from . import chats
 from .faults import HAPPENINGS, KINDS
 from .scenario import ACTORS, run
-from .world import Violation, World
+from .search import Found, Plan, name_of, search
+from .world import World
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _arguments(arguments)
     without = frozenset(filter(None, given.without.split(",")))
     beside = frozenset(filter(None, given.beside.split(",")))
+    if given.seed is not None and given.chats:
+        chats.play(given.seed)
+        return 0
     if given.seed is not None:
         return _replay(given.seed, given.steps, without, beside, given.trace)
     return _search(given, without, beside)
@@ -38,10 +43,8 @@ def fails(
     not, or of what the code raised."""
     try:
         run(seed, steps, without=without, beside=beside)
-    except Violation as violation:
-        return violation.name
     except Exception as error:  # noqa: BLE001 - a crash is a finding, too
-        return type(error).__name__
+        return name_of(error)
     return None
 
 
@@ -67,34 +70,29 @@ def _search(
     given: argparse.Namespace, without: frozenset[str], beside: frozenset[str]
 ) -> int:
     began = time.monotonic()
-    hits: collections.Counter[str] = collections.Counter()
-    done = steps = least = 0
-    for seed in range(given.first, given.first + given.seeds):
-        if time.monotonic() - began > given.seconds:
-            break
-        try:
-            world = run(seed, given.steps, without=without, beside=beside)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
-            name = error.name if isinstance(error, Violation) else type(error).__name__
-            print(f"\nseed {seed} fails: {error}")
-            if not given.quick:
-                _show(seed, given.steps, name, without, beside)
-            return 1
-        done += 1
-        steps += world.kernel.steps
-        least = min(least or world.kernel.steps, world.kernel.steps)
-        hits.update(world.faults.hits)
-        if sys.stdout.isatty() and done % 50 == 0:
-            print(f"\r{done} seeds, {steps} steps", end="", flush=True)
+    plan = Plan(given.first, given.seeds, given.steps, given.seconds, without, beside)
+    found = Found()
+    for found in search(plan, given.jobs):
+        if sys.stdout.isatty():
+            print(f"\r{found.seeds} seeds, {found.steps} steps", end="", flush=True)
+    if found.failed is not None:
+        seed, name, of_chats = found.failed
+        print(f"\nseed {seed} fails: {found.error}")
+        if of_chats:
+            print(f"again: python -m tests.simulation --seed {seed} --chats")
+        elif not given.quick:
+            _show(seed, given.steps, name, without, beside)
+        return 1
     spent = time.monotonic() - began
     print(
-        f"\r{done} seeds, {steps} steps (at least {least} each), {spent:.0f} s: "
-        "every invariant holds"
+        f"\r{found.seeds} seeds, {found.steps} steps (at least {found.least} each), "
+        f"{found.chats} worlds of chats, {spent:.0f} s: every invariant holds"
     )
+    hits = found.hits
     for what, kinds in (("faults", KINDS), ("happenings", HAPPENINGS)):
         print(f"{what}: " + ", ".join(f"{kind} {hits[kind]}" for kind in kinds))
     never = [kind for kind in (*KINDS, *HAPPENINGS) if not hits[kind]]
-    if never and done >= 5_000 and not without:
+    if never and found.seeds >= 5_000 and not without:
         print(f"never reached: {', '.join(never)}")
         return 1
     return 0
@@ -144,7 +142,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seconds", type=float, default=3_600)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--chats", action="store_true", help="its world of chats")
     parser.add_argument("--without", default="", help="kinds of actors and faults")
     parser.add_argument(
         "--beside", default="", help="what is left out else: delete, ttl-race"

@@ -9,6 +9,8 @@ import pytest
 
 from tests.simulation import __main__ as command
 from tests.simulation.scenario import Scenario, run
+from tests.simulation.search import PART, Found, Plan, search
+from tests.simulation.world import Violation, World
 
 SEEDS = int(os.environ.get("SEEDS", "480"))
 STEPS = 600
@@ -37,6 +39,36 @@ def test_a_seed_decides_everything() -> None:
 
     assert trace(7) == trace(7)
     assert trace(7) != trace(8)
+
+
+def test_several_processes_find_what_one_finds() -> None:
+    def last(plan: Plan, jobs: int) -> Found:
+        return list(search(plan, jobs))[-1]
+
+    plan = Plan(first=PART // 2, seeds=3 * PART, steps=40, seconds=600)
+    alone = last(plan, 1)
+    assert alone == last(plan, 2)
+    assert (alone.seeds, alone.chats, alone.failed) == (3 * PART, 1, None)
+
+
+def test_the_first_seed_that_fails_is_told_whoever_finds_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def play(seed: int, *_: object, **__: object) -> World:
+        if seed in (PART + 3, PART + 7, 2 * PART):
+            raise Violation("something", f"in {seed}")
+        return World(seed)
+
+    monkeypatch.setattr("tests.simulation.search.run", play)
+    plan = Plan(first=1, seeds=10 * PART, steps=1, seconds=600)
+    for jobs in (1, 3):
+        found = list(search(plan, jobs))[-1]
+        assert found.failed == (PART + 3, "something", False)
+        assert (found.error, found.seeds) == (f"something: in {PART + 3}", PART + 2)
+
+
+def test_no_part_is_begun_when_the_time_is_over() -> None:
+    assert list(search(Plan(first=0, seeds=9, steps=1, seconds=-1), 1)) == []
 
 
 def test_leaving_out_an_actor_leaves_the_others_their_chances() -> None:
