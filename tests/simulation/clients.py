@@ -24,6 +24,7 @@ from .consumers import Reader
 from .gateway import Connection
 
 if TYPE_CHECKING:
+    from .vectors import Scribe
     from .world import World
 
 
@@ -40,9 +41,8 @@ class _Socket:
             self.tab.tell("opened", self.number)
 
     def received(self, connection: Connection, frame: dict[str, Any]) -> None:
-        decoded = wire.decode(json.dumps(frame))
-        if self.machine is self.tab.machine and decoded is not None:
-            self.tab.tell("frame", self.number, decoded)
+        if self.machine is self.tab.machine:
+            self.tab.hear(self.number, json.dumps(frame))
 
     def closed(self, connection: Connection) -> None:
         if self.machine is self.tab.machine:
@@ -57,12 +57,15 @@ class PackageTab:
         self.world, self.name, self.streams = world, name, streams
         self.dice = world.kernel.dice(name)
         self.readers: dict[str, Reader] = {}
-        self.machine = Machine()
+        self._begin()
         self.sockets: dict[int, Connection] = {}
         self.gone = False
         self.asleep_until = 0
         self.stalled_until = 0
         self._narrow = False
+        # Some draw the same lot whenever they draw.
+        steady = world.kernel.dice(f"{name}/chance")
+        self._chance = steady.choice([None, None, 0.1, 0.5, 0.9])
         self.token_life = self.dice.choice([40, 300, 900])
         self._timer = math.inf
         self._superseded: dict[str, str] = {}
@@ -97,7 +100,8 @@ class PackageTab:
         for connection in self.sockets.values():
             connection.done = True
             self.world.api.close(connection)
-        self.machine, self.readers, self.sockets = Machine(), {}, {}
+        self._begin()
+        self.readers, self.sockets = {}, {}
         self._superseded.clear()
         self._timer = math.inf
         for stream, cursor in kept.items():
@@ -134,11 +138,29 @@ class PackageTab:
 
     # ---- the machine -----------------------------------------------------------------
 
-    def tell(self, event: str, *facts: Any, **named: Any) -> None:
+    def _begin(self) -> None:
+        """A new life, with a clock of its own."""
+        self.machine, self._born = Machine(), self.world.kernel.now
+
+    def hear(self, socket: int, text: str) -> None:
+        frame = wire.decode(text)
+        if frame is not None:
+            self.tell("frame", socket, frame, heard=text)
+        elif self._scribe:
+            step = {"text": text, "socket": socket}
+            self._scribe.note(self.name, self.machine, step, [], *self._now())
+
+    def tell(
+        self, event: str, *facts: Any, heard: str | None = None, **named: Any
+    ) -> None:
         """Let the machine know of an event, and carry out what it commands."""
-        now, chance = self.world.kernel.now, self.dice.random()
+        now, chance = self._now()
         commands = getattr(self.machine, event)(*facts, **named, now=now, chance=chance)
-        for command in list(commands):
+        commands = list(commands)
+        if self._scribe:
+            step = step_of(event, facts, named, heard)
+            self._scribe.note(self.name, self.machine, step, commands, now, chance)
+        for command in commands:
             self._carry_out(command)
         for stream, reader in self.readers.items():
             state = self.machine._s.readers.get(stream)
@@ -146,8 +168,18 @@ class PackageTab:
                 reader.cursor = (state.cursor.run, state.cursor.seq)
         self._arm()
 
+    def _now(self) -> tuple[int, float]:
+        chance = self.dice.random() if self._chance is None else self._chance
+        return self.world.kernel.now - self._born, chance
+
+    @property
+    def _scribe(self) -> Scribe | None:
+        """Who writes this life down, if anybody does. A vector has one chance for all
+        draws."""
+        return None if self._chance is None else self.world.scribe
+
     def _arm(self) -> None:
-        now = self.world.kernel.now
+        now = self.world.kernel.now - self._born
         deadline = self.machine.deadline
         if deadline < self._timer or self._timer <= now:
             self._timer = deadline
@@ -245,3 +277,31 @@ class PackageTab:
             "end": piece.end,
         }
         self.world.observe("delivered", reader, slice, piece.seq)
+
+
+def step_of(
+    event: str, facts: tuple[Any, ...], named: dict[str, Any], heard: str | None
+) -> dict[str, Any]:
+    """Return an event of the machine as tests/conformance spells it."""
+    match event, facts:
+        case "watch", (id, stream):
+            after: Cursor | None = named["after"]
+            step = {"watch": id, "stream": stream, "follow": named["follow"]}
+            if after is not None:
+                step["after"] = {"run": after.run, "seq": after.seq}
+                step["after"]["ended"] = after.ended
+            return step
+        case "cancel", (id, stream, run):
+            return {"cancel": id, "stream": stream, "run": run}
+        case "frame", (socket, _):
+            assert heard is not None
+            return {"frame": json.loads(heard), "socket": socket}
+        case "token", (token, exp):
+            return {"token": token, "exp": exp}
+        case "tokenless", ():
+            return {"token": None}
+        case "tick", ():
+            return {"tick": True}
+        case _, (fact,):
+            return {event: fact}
+    raise AssertionError(f"no step for {event}")

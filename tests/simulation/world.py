@@ -8,7 +8,7 @@ what must be true then.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tailrace import tokens
 from tailrace.adapters.memory import MemoryLog, MemoryState
@@ -30,6 +30,9 @@ from .gateway import Api, Connection
 from .invariants import RATE
 from .kernel import Kernel, Killed, Process
 from .pushes import SETTLE_FUNCTION, Pushes, Relay
+
+if TYPE_CHECKING:
+    from .vectors import Scribe
 
 RING = {"current": "k1", "k1": "planted-secret-planted-secret-32"}
 ORIGIN = "https://app.example.com"
@@ -116,6 +119,8 @@ class World:
         self.resting = False
         self.rests_at = 0
         self.violation: Violation | None = None
+        # Who writes down what befalls the Python clients, if anybody does.
+        self.scribe: Scribe | None = None
         self._network = self.kernel.dice("network")
         self._freezing = self.kernel.dice("freezing")
         self._containers: dict[str, list[Container]] = {}

@@ -58,12 +58,19 @@ const INPUTS = {
   opened: ({ opened: socket }) => ({ type: "opened", socket }),
   lost: ({ lost: socket }) => ({ type: "lost", socket }),
   probed: ({ probed: reachable }) => ({ type: "probed", reachable }),
+  pause: ({ pause: id }) => ({ type: "pause", id }),
+  resume: ({ resume: id }) => ({ type: "resume", id }),
+  token: ({ token, exp }) => (token ? { type: "token", token, exp } : { type: "tokenless" }),
+  tick: () => ({ type: "tick" }),
   page: ({ page }, _, { online, visible }) => ({ type: "page", online, visible, ...PAGE[page] }),
-  frame({ frame, socket }, last) {
-    const decoded = decode(JSON.stringify(frame));
-    return decoded && { type: "frame", socket: socket ?? last, frame: decoded };
-  },
+  frame: ({ frame, socket }, last) => heard(JSON.stringify(frame), socket ?? last),
+  text: ({ text, socket }, last) => heard(text, socket ?? last),
 };
+
+function heard(text, socket) {
+  const frame = decode(text);
+  return frame && { type: "frame", socket, frame };
+}
 
 export function play({ random = 0.5, tokens = [], steps, output = {} }) {
   let state = initial();
@@ -80,6 +87,10 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
     for (const command of result.commands) {
       switch (command.type) {
         case "token": {
+          if (tokens === "told") {
+            commands.push({ fetch: true });
+            break;
+          }
           const token = tokens[fetched] === undefined ? { token: `token-${fetched + 1}` } : tokens[fetched];
           fetched++;
           feed(token ? { type: "token", ...token } : { type: "tokenless" });
@@ -161,6 +172,13 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
       assert.equal(status(state), one.status, where);
     } else if (one.idle) {
       idle(one.idle, one.tail);
+    } else if (one.wait) {
+      const due = deadline(state) - now;
+      assert.ok(
+        one.due === undefined ? due === Infinity : Math.abs(due - one.due) < 1,
+        `${where}\ndue ${due}`,
+      );
+      now += one.wait;
     } else if (one.advance !== undefined) {
       advance(one.advance);
     } else {
