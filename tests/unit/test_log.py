@@ -421,6 +421,35 @@ def test_a_reader_that_froze_before_its_reads_kills_nobody(world: World) -> None
     assert world.kinds() == ["open", "data"]
 
 
+@pytest.mark.parametrize("ahead", [45, 400])
+def test_a_clock_that_the_first_answer_sets_right_kills_nobody(
+    world: World, ahead: int
+) -> None:
+    """In-process, AWS's answers set the clock; what was read of it before the first is
+    worth nothing."""
+
+    class Setting:
+        def __getattr__(self, name: str) -> object:
+            if name == "last":
+                world.clock.now = NOW
+            return getattr(world.store, name)
+
+    def newcomer() -> Log:
+        world.clock.now = NOW + ahead * 1000
+        return Log(Setting(), world.state, world.clock, retention=60, lease=30)  # type: ignore[arg-type]
+
+    world.new_log().open(STREAM, "w", R1)
+    assert newcomer().look(STREAM).active
+    with pytest.raises(Busy):
+        newcomer().claim(STREAM, R1, "w2")
+    with pytest.raises(Busy):
+        newcomer().open(STREAM, "w2", R2, on_active="fail")
+    assert world.kinds() == ["open"]
+    cancelled = newcomer().cancel(STREAM, R1)
+    assert cancelled is not None
+    assert cancelled.reason == "cancelled"
+
+
 # ---- expiry --------------------------------------------------------------------------
 
 

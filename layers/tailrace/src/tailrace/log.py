@@ -80,6 +80,7 @@ class Log:
         for _ in range(_TRIES):
             now = self.clock()  # before the reads: a reader may freeze between (P8)
             tail = self.store.last(stream)
+            now = self._not_later_than(now)
             if tail is None or not tail.active or tail.expired(now):
                 return Look(tail, active=False)
             until = rules.alive_until(tail, None)
@@ -161,7 +162,9 @@ class Log:
         """
         for _ in range(_TRIES):
             now = self.clock()
-            tail = rules.check_claim(self.store.last(stream), run, now)
+            last = self.store.last(stream)
+            now = self._not_later_than(now)
+            tail = rules.check_claim(last, run, now)
             if tail.writer == writer and tail.active:
                 return self._acknowledge(tail)
             if tail.active and tail.next != seq:
@@ -264,6 +267,7 @@ class Log:
         for _ in range(_TRIES):
             now = self.clock()
             tail = self.store.last(stream)
+            now = self._not_later_than(now)
             gone = tail is None or tail.expired(now)
             if run is None:
                 if tail is None or gone:
@@ -365,6 +369,11 @@ class Log:
 
     def _stamp(self, writer: str, at: int, lease: int) -> Stamp:
         return Stamp(writer, at, lease, at // 1000 + self.retention)
+
+    def _not_later_than(self, before: int) -> int:
+        """Return the time that was taken before a read, or the time now where the
+        answer has set the clock back: the first does so on a machine that was ahead."""
+        return min(before, self.clock())
 
     def _lease(self, lease: int | None) -> int:
         if lease is None:
