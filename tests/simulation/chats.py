@@ -19,98 +19,17 @@ from tailrace.courier import Courier
 from tailrace.delivery import Delivery
 from tailrace.errors import TailraceError, Unavailable
 from tailrace.fanout import Fanout
-from tailrace.ports import Push, Repair
 from tailrace.session import Session
 
-from .faults import Faults
-from .gateway import Api, Connection
+from .chat_faults import BEHIND, ChatFaults, Queue, RoughApi
+from .gateway import Connection
 from .invariants import invariant, one_run_is_active, seqs_are_dense
-from .kernel import Killed, Process
+from .kernel import Process
+from .visitors import Visitor
 from .world import RING, Container, Keys, Violation, World
 
 STREAMS = 50
 REST = 900_000
-_RECEIVES = 5
-_VISIBILITY = 60_000
-_BEHIND = ("state-fails", "state-lost", "read-fails", "slow-table", "queue-fails")
-
-
-class ChatFaults(Faults):
-    """The tables and the queue fail those who push, not those who answer a frame: what
-    cannot be begun is told as an error, and that is another story."""
-
-    def hit(self, kind: str, share: float = 1.0) -> bool:
-        behind = ("fanout", "repairs")
-        if kind in _BEHIND and self._kernel.process().name not in behind:
-            return False
-        return super().hit(kind, share)
-
-
-class RoughApi(Api):
-    """A gateway that fails visibly: 429, 5xx, time-outs, applied or not, or late."""
-
-    def _push(self, connection: Connection | None, frame: str) -> Push:
-        world, dice = self._world, self._dice
-        world.network("push")
-        if connection is None or not connection.open:
-            return Push.GONE
-        chance = dice.random() if world.faults.on else 1.0
-        if chance < 0.10:
-            return dice.choice((Push.THROTTLED, Push.FAILED))
-        if chance < 0.16:
-            when = dice.choice(("never", "now", "late"))
-            if when == "now":
-                self._deliver(connection, json.loads(frame))
-            elif when == "late":
-                late = dice.choice((5, 400, 3_000))
-                world.kernel.after(late, self._deliver, connection, json.loads(frame))
-            world.kernel.wait(500)
-            return Push.SLOW
-        self._deliver(connection, json.loads(frame))
-        world.network("push")
-        return Push.DONE
-
-
-class Queue:
-    """SQS: a message comes after its delay, once or more; what fails comes again."""
-
-    def __init__(self, world: ChatWorld) -> None:
-        self._world = world
-        self._dice = world.kernel.dice("queue")
-        self.dead: list[Repair] = []
-
-    @property
-    def given_up(self) -> set[str]:
-        """Requests that nobody looks after any more (docs/runbook.md,
-        RepairFailuresAlarm)."""
-        return {one.request for one in self.dead if one.watch is not None or one.frame}
-
-    def ask(self, repair: Repair, seconds: int) -> None:
-        self._world.network("queue")
-        faults = self._world.faults
-        if faults.hit("queue-fails"):
-            raise Unavailable("the queue did not answer")
-        late = self._dice.randrange(500)
-        self._world.kernel.after(seconds * 1_000 + late, self._deliver, repair, 1)
-        if faults.hit("queue-repeats"):
-            self._world.kernel.after(seconds * 1_000 + 900, self._deliver, repair, 1)
-
-    def _deliver(self, repair: Repair, receives: int) -> None:
-        def play(chats: Chats) -> None:
-            chats.look_after(repair)
-
-        def done(error: BaseException | None) -> None:
-            if error is None:
-                return
-            if not isinstance(error, Killed | Unavailable):
-                raise error
-            if receives == _RECEIVES:
-                self.dead.append(repair)
-                return
-            again = self._deliver
-            self._world.kernel.after(_VISIBILITY, again, repair, receives + 1)
-
-        self._world.invoke("repairs", play, done)
 
 
 @dataclass
@@ -201,12 +120,13 @@ class Job:
     def _play(self) -> None:
         world, event, dice = self.world, self.event, self.dice
         stream, run = event["stream"], event["run"]
-        log, writer = (
-            world.new_log(world.kernel.process().clock),
-            dice.randbytes(8).hex(),
-        )
+        clock, writer = world.kernel.process().clock, dice.randbytes(8).hex()
+        log = world.new_log(clock, world.new_pushes(clock))
         tail = log.claim(stream, run, writer, event["seq"], lease=10)
-        texts = [{"type": "start", "messageId": run}, {"type": "text-start", "id": "t"}]
+        texts: list[Any] = [
+            {"type": "start", "messageId": run},
+            {"type": "text-start", "id": "t"},
+        ]
         count = dice.choice((1, 5, 30, 60))
         texts += [
             {"type": "text-delta", "id": "t", "delta": f"{number} "}
@@ -217,6 +137,14 @@ class Job:
         if fate != "completed":
             texts = texts[: dice.randrange(1, len(texts))]
         pause = dice.choice((5, 60, 400))
+        if dice.random() < 0.05:
+            world.faults.note("babbled")
+            texts.insert(dice.randrange(len(texts)), "no chunk of the SDK's")
+        if dice.random() < 0.03:
+            world.faults.note("thought")
+            for _ in range(100):
+                log.renew(stream, run, writer)
+                world.kernel.wait(5_000)
         while texts:
             size = dice.randrange(1, 5)
             encoded = [chunks.encode(one) for one in texts[:size]]
@@ -246,10 +174,15 @@ class ChatWorld(World):
         self.faults = ChatFaults(self.kernel)
         self.faults.rates = {
             kind: dice.choice((0.0, 0.02, 0.1))
-            for kind in (*_BEHIND, "killed", "queue-repeats")
+            for kind in (*BEHIND, "killed", "queue-repeats", "no-disconnect")
         }
+        self.faults.rates["job-fails"] = 0.05
+        self.abort_cancels = dice.random() < 0.5
+        # Requests whose job could not be started, as far as anybody knows.
+        self.not_started: set[str] = set()
         self.faults.rates |= {"feed-repeats": 0.1, "feed-late": 0.02}
         self.tab = StockTab(self)
+        self.visitor = Visitor(self)
 
     def handler(self, kind: str, container: Container) -> Any:
         clock = container.clock
@@ -261,10 +194,19 @@ class ChatWorld(World):
                 clock,
                 self.kernel.side_by_side,
                 courier=lambda: courier,
+                net=self.direct,
             )
             return Fanout(delivery, clock)
         log = self.new_log(clock)
-        chats = Chats(log, self.state_port, self.api, courier, self.queue, self)
+        chats = Chats(
+            log,
+            self.state_port,
+            self.api,
+            courier,
+            self.queue,
+            self,
+            abort_cancels=self.abort_cancels,
+        )
         if kind == "repairs":
             return chats
         return Session(
@@ -281,6 +223,10 @@ class ChatWorld(World):
         """Invoke the job function, as `Jobs` has it: at least once."""
         self.network("invoke")
         dice = self.kernel.dice("jobs")
+        if self.faults.hit("job-fails"):
+            self.not_started.add(event["untrusted"]["requestId"])
+            if dice.random() < 0.5:
+                raise Unavailable("no function was invoked")
 
         def deliver() -> None:
             Job(self, event)
@@ -288,6 +234,8 @@ class ChatWorld(World):
         self.kernel.after(dice.choice((5, 200, 2_000)), deliver)
         if dice.random() < 0.2:
             self.kernel.after(dice.choice((5, 3_000)), deliver)
+        if event["untrusted"]["requestId"] in self.not_started:
+            raise Unavailable("the answer was lost")
 
     def invoke(
         self,
@@ -311,7 +259,13 @@ class ChatWorld(World):
     ) -> str:
         now = self.kernel.now // 1000
         return tokens.mint(
-            RING, sub=sub, now=now, expires_in=exp - now, read=read, send=("*",)
+            RING,
+            sub=sub,
+            now=now,
+            expires_in=exp - now,
+            read=read,
+            cancel=("*",),
+            send=read,
         )
 
     def note_token(self, connection: Connection, token: str) -> None: ...
@@ -324,6 +278,7 @@ class ChatWorld(World):
     def play(self) -> None:
         """Run to the end; raise what does not hold."""
         self.tab.start()
+        self.visitor.start()
         until = self.kernel.now + REST
         while self.kernel.now < until and self.kernel.step() and not self.tab.done:
             self._check(no_gap_reaches_the_sdk)
@@ -343,6 +298,7 @@ class ChatWorld(World):
 @invariant("G17")
 def no_gap_reaches_the_sdk(world: ChatWorld) -> None:
     assert world.tab.killed is None, world.tab.killed
+    assert world.visitor.wrong is None, world.visitor.wrong
 
 
 @invariant("G17")
@@ -351,6 +307,9 @@ def every_request_ends_with_nobody_asking(world: ChatWorld) -> None:
     for id, asked in world.tab.requests.items():
         if id in world.tab.active:
             continue  # the operator knows
+        if id in world.not_started:
+            assert asked.end == "error", f"{id} could not be started: {asked.end}"
+            continue
         wanted, end = _written(world, asked)
         if asked.end != "no-active":
             assert end != "completed" or asked.end == "end", f"{id}: {asked.end}"
@@ -377,6 +336,8 @@ def _written(world: ChatWorld, asked: Asked) -> tuple[list[Any], str | None]:
         for chunk in chunks.decode(record.chunks)
     ]
     end = records[-1].reason
+    if "no chunk of the SDK's" in wanted:
+        return wanted[: wanted.index("no chunk of the SDK's")], "error"
     if end == "cancelled":
         wanted.append({"type": "abort"})
     return wanted, end

@@ -7,6 +7,7 @@ limits; `ui` and `obj` say it in chunks that compaction knows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 _TEXTS = ("delta", "inputTextDelta", "data", "text")
@@ -29,6 +30,36 @@ def content(label: str, index: int) -> Any:
                 kind = {"type": "text-delta", "id": "t1"}
                 return {**kind, "delta": f"{text} "}
     return text
+
+
+@dataclass
+class _Said:
+    """As libraries have it."""
+
+    text: str
+
+
+class _Model:
+    """As those libraries have it that are generated."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self._facts = facts
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._facts
+
+    def model_dump(self, **how: Any) -> dict[str, Any]:
+        return self._facts
+
+
+def said(label: str, index: int) -> Any:
+    """Return a chunk as a job has it in hand, of which `content` is what is written."""
+    value = content(label, index)
+    if not isinstance(value, dict) or index % 2:
+        return value
+    if list(value) == ["text"]:
+        return _Said(value["text"])
+    return _Model(value)
 
 
 def whose(value: Any) -> tuple[str, int]:

@@ -50,6 +50,9 @@ HAPPENINGS = {
     "stood-still": "a producer pauses for seconds or minutes, and goes on",
     "taken-over": "an attempt goes on where an earlier one was",
     "handed-over": "a writer hands its run over",
+    "grew": "a call whose answer was lost is repeated with more chunks",
+    "broke": "a job is interrupted in the midst of a call",
+    "wrong-clock": "a producer's clock is minutes ahead until AWS sets it",
     "repeated-job": "a job is delivered while another attempt is under way",
     "partial": "a batch of the feed comes again from its first failed record",
     "bisected": "a batch of the feed is halved",
@@ -70,6 +73,11 @@ HAPPENINGS = {
     "narrow": "a tab's token is changed for one that grants less",
     "open": "somebody opens another tab",
     "pause": "a reader has no room for a while",
+    "twin": "a program reads a stream a second time",
+    "crowd": "a program watches more streams than a connection may",
+    "quit": "a program closes its client, and takes a new one",
+    "one-run": "a reader is done when its run is",
+    "token-refused": "a client is told that it gets no token, ever",
     "turned-away": "somebody comes with a token that is none",
     "deleted": "a stream is deleted",
     "too-fast": "a client sends too fast, and is closed",
@@ -80,6 +88,31 @@ HAPPENINGS = {
     "lost-share": "that invocation dies",
 }
 """What happens in worlds beyond the dice above; counted to see that all of it does."""
+
+CHATS = {
+    "job-fails": "the job function cannot be invoked, as far as is known",
+    "babbled": "a job writes a chunk that is none of the AI SDK's",
+    "thought": "a job has nothing to say for minutes",
+    "send": "a client of ours has an answer started",
+    "repeat": "it says so again, also on another connection",
+    "ask": "it asks in the SDK's dialect",
+    "resume": "it asks for what goes on",
+    "abort": "it lets go of a request",
+    "auth": "it changes its token",
+    "narrow": "its new token grants less",
+    "subscribe": "it subscribes on the same socket",
+    "crowd": "it has more requests than a connection may",
+    "stranger": "it asks for what is not granted, or is no request",
+    "cut": "its socket is cut",
+    "told-broke-off": "it is told that an answer was cut short",
+    "told-too_many": "it is told that it asks for too much",
+    "told-forbidden": "it is told that it may not",
+    "told-unauthorized": "it is told that its token has run out",
+    "told-unavailable": "it is told to ask again",
+    "queue-fails": "the queue does not answer",
+    "queue-repeats": "a message comes twice",
+}
+"""What happens in the worlds of chats."""
 
 
 class Faults:

@@ -26,6 +26,15 @@ TIMEOUT = 30_000
 RESERVE = 5_000
 LANES = 2
 
+_POISON: tuple[dict[str, Any], ...] = (
+    {"seq": {"N": "none"}},
+    {"seq": {"S": "1"}},
+    {"run": {"S": 7}},
+    {"kind": {"S": "novelty"}},
+    {"count": {"N": "0"}},
+)
+"""What makes an image one that holds no record."""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -78,7 +87,7 @@ class Feed:
         image: dict[str, Any] = to_item(record)
         poisoned = self._world.faults.hit("poison", 0.3)
         if poisoned:
-            image = dict(image, seq={"N": "none"})
+            image = dict(image, **self._dice.choice(_POISON))
         entry = Entry(self._sequence, self._kernel.now, image, record, poisoned)
         self.entries.append(entry)
         lane = self._lanes[zlib.crc32(record.stream.encode()) % len(self._lanes)]

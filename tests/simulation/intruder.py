@@ -42,6 +42,13 @@ class Intruder:
             {"type": "sync", "n": 3, "streams": {f"s{n}": None for n in range(51)}}
         ),
         json.dumps({"type": "cancel", "n": 1, "stream": "s1", "run": "none"}),
+        '{"type":"send","n":1,"stream":"s1","requestId":"r1"}',
+        '{"type":"send","requestId":"r1","id":"1","stream":"s1"}',
+        '{"type":"send","requestId":"r1","id":1}',
+        '{"type":"resume","requestId":"r1","id":"1","lastSequence":1}',
+        '{"type":"resume","requestId":"r1","stream":"s1"}',
+        '{"type":"abort","requestId":"r1"}',
+        '{"type":"abort","requestId":["r1"]}',
         '"' + "x" * 32_300 + '"',
         '"' + "x" * 33_000 + '"',
     )
@@ -84,6 +91,8 @@ class Intruder:
                 (forged(nbf=now + 500), None),
                 (forged(exp="soon"), None),
                 (forged(exp=True), None),
+                (forged(exp=float("inf")), None),
+                (forged(read=["no stream"]), None),
                 (forged(read="s1"), None),
                 (forged(read=["s1*"]), None),
                 (forged(read=["s1"] * 101), None),
@@ -107,6 +116,7 @@ class Intruder:
         if self.connection is None or not self.world.faults.on:
             return
         self.n += 1
+        exp = self.world.kernel.now // 1000 + 900
         stream = self.dice.choice(self.streams)
         run = ids.new_run(self.world.kernel.now + 200_000, self.dice.randbytes(10))
         frames: list[dict[str, Any]] = [
@@ -114,6 +124,7 @@ class Intruder:
             {"type": "subscribe", "stream": stream, "after": self.dice.randrange(30)},
             {"type": "sync", "streams": dict.fromkeys(self.streams)},
             {"type": "cancel", "stream": stream, "run": run},
+            {"type": "auth", "token": self.world.mint("tab0", exp, (stream,))},
         ]
         text = self.dice.choice(
             [json.dumps({**self.dice.choice(frames), "n": self.n})] * 2
@@ -125,4 +136,9 @@ class Intruder:
                 flood = {"type": "sync", "streams": {}, "n": n + 1}
                 send, text = self.world.api.send, json.dumps(flood)
                 self.world.kernel.after(15 * n, send, self.connection, text)
+        if self.dice.random() < 0.02:
+            for n in range(60):
+                asked = {"type": "subscribe", "stream": f"its:{n}", "n": n + 1}
+                send, text = self.world.api.send, json.dumps(asked)
+                self.world.kernel.after(120 * n, send, self.connection, text)
         self.world.kernel.after(self.dice.choice([5, 300, 4_000]), self._go_on)

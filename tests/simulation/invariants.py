@@ -27,12 +27,13 @@ from tailrace.records import Record
 from .contents import content, merged, whose
 
 if TYPE_CHECKING:
+    from .callers import Caller, OneCall
     from .clients import PackageTab
     from .consumers import Reader, Tab
     from .feed import Entry
     from .gateway import Connection
     from .kernel import Process
-    from .producers import Attempt, OneCall
+    from .producers import Attempt
     from .pushes import Pushes
     from .world import World
 
@@ -211,6 +212,17 @@ def what_was_acknowledged_is_in_the_log(
     )
     if type(call).__name__ == "End":
         assert any(one.reason == call.reason for one in run), "the end is not in"
+
+
+@invariant("G3", "caller-told")
+def what_a_caller_was_told_is_in_the_log(
+    world: World, caller: Caller, run: str, following: int, done: int
+) -> None:
+    records = world.book.runs.get((caller.stream, run), [])
+    known = sum(
+        one.count for one in records if one.kind == "data" and one.last < following
+    )
+    assert known == done, f"{caller.name}: {done} of {known} are said to be in"
 
 
 @invariant("G4", "published")
@@ -796,7 +808,8 @@ def everyone_who_stays_has_all_of_it(world: World) -> None:
             if tail is None or tail.expired(world.kernel.now):
                 continue
             if reader.cursor is None:
-                assert not is_whole(world, tail), f"{reader.name} has nothing"
+                waits = reader.wanted is not None and reader.wanted > tail.run
+                assert waits or not is_whole(world, tail), f"{reader.name} has nothing"
                 continue
             assert reader.cursor[1] == tail.last, (
                 f"{reader.name} is at {reader.cursor}, the log at {tail.last}"

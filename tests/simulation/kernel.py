@@ -26,7 +26,8 @@ class Process:
     """What lives and dies as one: a function's invocation, or a producer's machine.
 
     `calls_left`: after so many waits it is killed; `deadline`: when it is timed out.
-    `clock` is what its code is given.
+    `clock` is what its code is given; it is `ahead`, too, until AWS's first answer has
+    set it.
     """
 
     def __init__(self, kernel: Kernel, name: str, skew: int = 0) -> None:
@@ -37,10 +38,11 @@ class Process:
         self.calls_left: int | None = None
         self.deadline: int | None = None
         self.skew = skew
+        self.ahead = 0
         self._kernel = kernel
 
     def clock(self) -> int:
-        return self._kernel.now + self.skew
+        return self._kernel.now + self.skew + self.ahead
 
     def kill(self) -> None:
         self.dead = True

@@ -195,6 +195,13 @@ MUTANTS = (
     ),
     _in(
         "log.py",
+        "a clock counts that the read has set back",
+        "log 6",
+        "        return min(before, self.clock())",
+        "        return before",
+    ),
+    _in(
+        "log.py",
         "who looks never ends a run",
         "log 6",
         "            if until > now:\n                return Look(tail, active=True, "

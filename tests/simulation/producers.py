@@ -1,29 +1,32 @@
-"""Who writes: jobs and their attempts, and one-call publishers."""
+"""Who writes with the package: jobs and their attempts."""
 
 from __future__ import annotations
 
 import io
 import json
+import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tailrace import chunks, ids, onecall
+from tailrace import ids
 from tailrace.errors import (
     Busy,
+    Invalid,
     StreamEnded,
     TailraceError,
     TooLarge,
     Unavailable,
-    from_dict,
 )
 from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
+from tailrace.producer.values import encode
 from tailrace.rules import OnActive
 from tailrace.transports import Transport
 from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
 
-from .contents import content
-from .kernel import Killed, Process
+from .contents import said
+from .kernel import START, Killed, Process
 from .pushes import SETTLE_PROCESS
 
 if TYPE_CHECKING:
@@ -116,7 +119,7 @@ class Job:
         self.by_lambda = dice.random() < 0.4
         self.run: str | None = None
         # All attempts write under one name: a mistake that must not cost a chunk.
-        self.namesakes = dice.random() < 0.1
+        self.namesakes = dice.random() < 0.2
         # One attempt stands still until another has taken its run over, then goes on.
         self.duel = world.faults.on and dice.random() < 0.35
         if self.duel:
@@ -143,11 +146,38 @@ class Job:
         if self.duel and len(self.attempts) == 1:
             self.again(self.dice.choice([4_000, 6_000, 10_000]))
         elif self.world.faults.on and self.dice.random() < 0.3:
-            self.again(self.dice.choice([50, 2_000, 15_000, 45_000]))
+            soon = 50 if self.namesakes else 15_000
+            self.again(self.dice.choice([50, soon, 2_000, 45_000]))
 
     def again(self, ms: int) -> None:
         if self.named:
             self.world.kernel.after(ms, self.deliver)
+
+
+class _Loop:
+    """An object of some library that is a part of itself."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"self": self}
+
+
+def _ask_wrongly(stream: str, dice: random.Random) -> None:
+    """Name what there is not: the job is told before anything happens."""
+    run = ids.new_run(START, dice.randbytes(10))
+    wrong: list[Callable[[], object]] = [
+        lambda: Opening(stream, "w", resume="sometimes", lease=5),  # type: ignore[arg-type]
+        lambda: Opening(stream, "w", resume="continue", lease=5),
+        lambda: Opening(stream, "w", run=run, seq=4, lease=5),
+        lambda: Opening(stream, "w", on_active="perhaps", lease=5),  # type: ignore[arg-type]
+        lambda: Pace(min_interval=-1),
+        lambda: Pace(buffer=0),
+        lambda: Pace(lease=0),
+    ]
+    try:
+        dice.choice(wrong)()
+    except Invalid:
+        return
+    raise AssertionError("what there is not was taken")
 
 
 class Attempt:
@@ -179,6 +209,8 @@ class Attempt:
             wait=dice.choice([0, 5, 40]),
         )
         self.core = Core(opening, pace)
+        if job.sloppy:
+            _ask_wrongly(job.stream, dice)
         self.stopped = False
         self._upto: int | None = None
         self._next_at = 0
@@ -195,6 +227,10 @@ class Attempt:
             self._freeze_at = dice.randrange(2, 8)
             self._frozen_for = dice.choice([8_000, 12_000, 20_000])
         self._hands_over = dice.random() < 0.15
+        self._breaks_at = dice.randrange(30) if faulty and dice.random() < 0.1 else -1
+        if faulty and dice.random() < 0.2:
+            self.process.ahead = dice.choice([45_000, 400_000])
+            world.faults.note("wrong-clock")
         pushing = world.kernel.dice(f"{job.name}/pushing")
         self._push_interval = pushing.choice([0, 0, 100, 400])
         world.note(f"{self.name} starts, run {job.run}, {resume}")
@@ -202,9 +238,9 @@ class Attempt:
         world.kernel.start(self.process, self._play, self._done)
 
     def _play(self) -> None:
-        core, world = self.core, self.job.world
+        core, job, world = self.core, self.job, self.job.world
         transport: Transport
-        if self.job.by_lambda:
+        if job.by_lambda:
             transport = _Function(world, self.process)
         else:
             pushes = world.new_pushes(self.process.clock, self._push_interval)
@@ -220,6 +256,10 @@ class Attempt:
                 self._wait()
                 continue
             calls += 1
+            if calls == self._breaks_at:
+                world.faults.note("broke")
+                core.abort(RuntimeError("somebody has interrupted the job"))
+                break
             if calls == self._freeze_at:
                 world.faults.note("stood-still")
                 self.process.freeze(self._frozen_for)
@@ -233,6 +273,8 @@ class Attempt:
                 core.answered(answer, world.kernel.now / 1000)
                 world.observe("acknowledged", self, call, began)
                 world.observe("waited", self, call, world.kernel.parked - parked)
+        if job.sloppy:
+            self._be_sloppy()
 
     def _wait(self) -> None:
         now = self.job.world.kernel.now
@@ -255,7 +297,7 @@ class Attempt:
             if core.epoch and core.already:
                 job.world.faults.note("taken-over")
         while self._upto < job.length and self._next_at <= now and not core.full:
-            core.write(chunks.encode(content(job.label, self._upto)))
+            core.write(encode(said(job.label, self._upto)))
             self._upto += 1
             pause = job.interval
             if job.silence and job.dice.random() < 0.1:
@@ -280,14 +322,27 @@ class Attempt:
                 self._be_sloppy()
 
     def _be_sloppy(self) -> None:
-        """Write what cannot be written: the job is told, and nothing else happens."""
-        before = self.core.written
-        try:
-            self.core.write('"' + "x" * 30_000 + '"')
-        except (TooLarge, StreamEnded):
-            assert self.core.written == before
-        else:
-            raise AssertionError("more than a record holds was taken")
+        """Write what cannot be written, or when nothing can be any more: the job is
+        told, and nothing else happens."""
+        core, before = self.core, self.core.written
+        wrong: list[Callable[[], object]] = [
+            lambda: core.write('"' + "x" * 30_000 + '"'),
+            lambda: core.write(encode(_Loop())),
+            lambda: core.write(encode({"at": float("nan")})),
+            lambda: core.end("whatever", None),  # type: ignore[arg-type]
+            lambda: core.hand_over(lease=0),
+        ]
+        for one in wrong:
+            try:
+                one()
+            except (TooLarge, StreamEnded, Invalid):
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever ended the run
+                # It was ended by this before, and the job is told so whatever it does.
+                assert error is core.error, error
+            else:
+                raise AssertionError("what cannot be written was taken")
+        assert core.written == before
 
     def _done(self, error: BaseException | None) -> None:
         """The machine is gone, or the core is closed."""
@@ -309,81 +364,3 @@ class Attempt:
             job.again(job.dice.choice([100, 5_000, 30_000]))
         else:
             job.done = True
-
-
-class OneCall:
-    """A caller that keeps no state, and repeats its call until it is answered."""
-
-    def __init__(self, world: World, name: str, stream: str) -> None:
-        self.world, self.name, self.stream = world, name, stream
-        dice = self.dice = world.kernel.dice(name)
-        self.key = name if dice.random() < 0.8 else None
-        self.count = dice.choice([1, 3, 6])
-        self.end: Any = dice.choice([None, None, None, "completed", "error"])
-        self.by_lambda = self.key is not None and dice.random() < 0.4
-        self.label = dice.choice(["", "", "fat-", "ui-"]) + name
-        self.run = None
-        if dice.random() < 0.2:
-            self.run = ids.new_run(world.kernel.now, dice.randbytes(10))
-        self.acknowledged = False
-        # Without a key, a repeat appends again: such a caller does not repeat.
-        self.tries = 30 if self.key else 1
-
-    def begin(self) -> None:
-        if self.stream in self.world.deleting and "delete" not in self.world.beside:
-            self.world.kernel.after(5_000, self.begin)
-            return
-        process = Process(self.world.kernel, self.name)
-        if self.world.faults.on and self.dice.random() < 0.15:
-            process.calls_left = self.dice.randrange(40)
-        self.world.begin_to_write(self.stream)
-        self.world.kernel.start(process, self._play, self._stopped)
-
-    def _play(self) -> None:
-        world = self.world
-        clock = world.kernel.process().clock
-        log = world.new_log(clock, world.new_pushes(clock))
-        values = [content(self.label, i) for i in range(self.count)]
-        how: dict[str, Any] = {
-            "run": self.run,
-            "key": self.key,
-            "end": self.end,
-            "message": "it broke" if self.end == "error" else None,
-            "lease": self.dice.choice((15, None)),
-        }
-        for _ in range(self.tries):
-            try:
-                if self.by_lambda:
-                    self._invoke(values, how)
-                else:
-                    texts = [chunks.encode(value) for value in values]
-                    onecall.publish(log, self.stream, texts, **how)
-            except (Unavailable, Busy):
-                world.kernel.wait(self.dice.choice((50, 2_000)))
-                continue
-            except TailraceError as error:
-                world.note(f"{self.name} refused: {error!r}")
-                return
-            self.acknowledged = True
-            world.observe("published", self)
-            if self.dice.random() < 0.5 or self.key is None:
-                return
-
-    def _invoke(self, values: list[Any], how: dict[str, Any]) -> None:
-        payload = {"stream": self.stream, "chunks": values, **how}
-        given = {name: value for name, value in payload.items() if value is not None}
-        answer = SimLambda(self.world).invoke(
-            FunctionName="publish", Payload=json.dumps(given).encode()
-        )
-        if "FunctionError" in answer:
-            raise Unavailable("the function failed")
-        told = json.loads(answer["Payload"].read())
-        if "error" in told:
-            raise from_dict(told["error"])
-
-    def _stopped(self, error: BaseException | None) -> None:
-        self.world.end_to_write(self.stream)
-        if isinstance(error, Killed) and self.key and self.dice.random() < 0.8:
-            self.world.kernel.after(3_000, self.begin)
-        elif error is not None and not isinstance(error, Killed):
-            raise error

@@ -7,15 +7,18 @@ from collections.abc import Callable
 
 from . import invariants
 from .backend import Backend
+from .callers import Caller, OneCall
 from .clients import PackageTab
 from .consumers import Tab
 from .intruder import Intruder
-from .producers import Job, OneCall
+from .producers import Job
 from .world import RETENTION, Violation, World
 
-ACTORS = ("jobs", "calls", "tabs", "backend", "intruder", "users", "eras")
+ACTORS = ("jobs", "calls", "callers", "tabs", "backend", "intruder", "users", "eras")
 REST = 1_200_000
-MAX_REST_STEPS = 60_000
+# Some worlds go on until their connections are replaced, before two hours are over.
+LONG_REST = 9_000_000
+MAX_REST_STEPS = 200_000
 
 
 class Scenario:
@@ -40,6 +43,8 @@ class Scenario:
         self.tabs: list[Tab | PackageTab] = []
         self._people("jobs", dice.choice([1, 2, 3, 5]), self._job)
         self._people("calls", dice.choice([0, 0, 1, 3]), self._call)
+        callers = self.kernel.dice("callers").choice([0, 0, 1, 2])
+        self._people("callers", callers, self._caller)
         self._people("tabs", dice.choice([1, 2, 3]), self._tab)
         self._people("backend", dice.choice([0, 1, 4]), self._backend)
         self._people("intruder", dice.choice([0, 0, 1]), self._intruder)
@@ -63,7 +68,8 @@ class Scenario:
                 job.again(1_000)
         if world.direct:
             self._latecomers()
-        until = self.kernel.now + REST
+        long = self.kernel.dice("rest").random() < 0.02
+        until = self.kernel.now + (LONG_REST if long else REST)
         limit = self.kernel.steps + MAX_REST_STEPS
         while self.kernel.now < until and self.kernel.steps < limit:
             if not self.kernel.step():
@@ -92,6 +98,11 @@ class Scenario:
         dice = self.kernel.dice(f"call{number}/place")
         call = OneCall(self.world, f"call{number}", dice.choice(self.streams))
         self.kernel.after(dice.choice([0, 100, 2_000, 20_000]), call.begin)
+
+    def _caller(self, number: int) -> None:
+        dice = self.kernel.dice(f"caller{number}/place")
+        caller = Caller(self.world, f"caller{number}", dice.choice(self.streams))
+        self.kernel.after(dice.choice([0, 100, 2_000, 20_000]), caller.begin)
 
     def _tab(self, number: int) -> None:
         dice = self.kernel.dice(f"tab{number}/place")
@@ -131,7 +142,7 @@ class Scenario:
         """Somebody does something to a tab."""
         dice = self.kernel.dice(f"user{number}")
         acts = ["cut", "cut", "half", "reload", "sleep", "toggle", "cancel", "auth"]
-        acts += ["stall", "narrow", "open", "pause"]
+        acts += ["stall", "narrow", "open", "pause", "twin", "twin", "crowd", "quit"]
         act, at = dice.choice(acts), dice.choice([200, 1_500, 6_000, 25_000])
         stream, which = dice.choice(self.streams), dice.randrange(8)
 
@@ -139,6 +150,8 @@ class Scenario:
             if not self.tabs or not self.world.faults.on:
                 return
             tab = self.tabs[which % len(self.tabs)]
+            if act in ("pause", "twin", "crowd", "quit") and isinstance(tab, Tab):
+                return
             self.world.note(f"{tab.name}: {act}")
             if act not in ("cut", "half"):
                 self.world.faults.note(act)
@@ -163,6 +176,12 @@ class Scenario:
                 self._tab(10 + number)
             elif act == "pause":
                 tab.pause()
+            elif act == "twin":
+                tab.twin(stream)
+            elif act == "crowd":
+                tab.crowd()
+            elif act == "quit":
+                tab.quit()
             else:
                 tab.auth()
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tailrace.consumer.asks import Command, Tell
+from tailrace.consumer.cursor import Cursor
 from tailrace.consumer.machine import Machine
 from tests.support.vectors import TOLD, events, spelled
 
@@ -45,6 +46,7 @@ class Vector:
     now: int = 0
     due: float = math.inf
     size: int = 0
+    status: str = "idle"
     steps: list[dict[str, Any]] = field(default_factory=list)
     output: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -75,13 +77,15 @@ class Scribe:
         self,
         whose: str,
         machine: Machine,
-        step: dict[str, Any],
-        commands: Sequence[Command],
         now: int,
         chance: float,
+        event: str,
+        *facts: Any,
+        commands: Sequence[Command] = (),
+        **named: Any,
     ) -> None:
-        """Write down an event (`step`: as tests/conformance spells it), and what the
-        machine has commanded then."""
+        """Write down an event, and what the machine has commanded then. Of a frame
+        its text is given."""
         vector = self._lives.get(machine)
         if vector is None:
             name = f"seed {self._seed}: {whose}, life {len(self._lives) + 1}"
@@ -94,6 +98,7 @@ class Scribe:
             if vector.due < math.inf:
                 wait["due"] = vector.due - vector.now
             vector.steps.append(wait)
+        step = spelled_event(event, facts, named)
         if step.get("token"):
             step = {**step, "token": self._short(step["token"])}
         vector.steps.append(step)
@@ -107,6 +112,9 @@ class Scribe:
                 told.append(self._shortened(spelled(command)))
         if told:
             vector.steps.append({"expect": told})
+        if machine.status != vector.status:
+            vector.status = machine.status
+            vector.steps.append({"status": vector.status})
         vector.now, vector.due = now, machine.deadline
 
     def _short(self, token: str) -> str:
@@ -119,6 +127,37 @@ class Scribe:
             case {"send": {"type": "auth", "token": token} as frame}:
                 return {**command, "send": {**frame, "token": self._short(token)}}
         return command
+
+
+def spelled_event(
+    event: str, facts: tuple[Any, ...], named: dict[str, Any]
+) -> dict[str, Any]:
+    """Return an event of the machine as tests/conformance spells it."""
+    match event, facts:
+        case "watch", (id, stream):
+            after: Cursor | None = named["after"]
+            step = {"watch": id, "stream": stream, "follow": named["follow"]}
+            if named.get("run"):
+                step["run"] = named["run"]
+            if after is not None:
+                step["after"] = {"run": after.run, "seq": after.seq}
+                step["after"]["ended"] = after.ended
+            return step
+        case "cancel", (id, stream, run):
+            return {"cancel": id, "stream": stream, "run": run}
+        case "frame", (socket, text):
+            return {"frame": json.loads(text), "socket": socket}
+        case "text", (socket, text):
+            return {"text": text, "socket": socket}
+        case "token", (token, exp):
+            return {"token": token, "exp": exp}
+        case "tokenless", _:
+            return {"token": None, "fatal": bool(facts)}
+        case "tick" | "close", ():
+            return {event: True}
+        case _, (fact,):
+            return {event: fact}
+    raise AssertionError(f"no step for {event}")
 
 
 def written(seed: int, steps: int) -> list[dict[str, Any]]:

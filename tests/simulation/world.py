@@ -208,6 +208,7 @@ class World:
         if self.faults.hit("frozen", 0.05):
             self.kernel.process().freeze(self._freezing.choice((500, 8_000, 40_000)))
         self.kernel.wait(ms)
+        self.kernel.process().ahead = 0
 
     def invoke(
         self,

@@ -99,11 +99,14 @@ class Player:
             case {"resume": id}:
                 self.feed("resume", id)
             case {"token": None}:
-                self.feed("tokenless")
+                fatal = Unauthorized("there is none") if step.get("fatal") else None
+                self.feed("tokenless", fatal)
             case {"token": token}:
                 self.feed("token", token, step.get("exp"))
             case {"tick": _}:
                 self.feed("tick")
+            case {"close": _}:
+                self.feed("close")
             case {"wait": ms}:
                 due = self.machine.deadline - self.now
                 assert abs(due - step["due"]) < 1 if "due" in step else due == math.inf
