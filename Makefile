@@ -123,6 +123,10 @@ simulate: $(ENVIRONMENT) ## Try thousands of seeded worlds of faults (SEEDS, FIR
 	$(BIN)/python -m tests.simulation --first $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS)) \
 		--seeds $(SEEDS) --steps $(STEPS) --seconds $(SECONDS) $(ARGS)
 
+.PHONY: reach
+reach: $(ENVIRONMENT) ## Measure how much of the core the worlds reach, in 2,000 seeds
+	$(BIN)/python -m tests.simulation --coverage --missing --seeds 2000 --steps 300 $(ARGS)
+
 .PHONY: mutants
 mutants: $(ENVIRONMENT) ## Plant known bugs, and see the simulator find each
 	$(BIN)/python -m tests.simulation.mutants

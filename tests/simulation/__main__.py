@@ -14,8 +14,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from . import chats
-from .faults import HAPPENINGS, KINDS
+from . import chats, reach
+from .faults import CHATS, HAPPENINGS, KINDS
 from .scenario import ACTORS, run
 from .search import Found, Plan, name_of, search
 from .world import World
@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _arguments(arguments)
     without = frozenset(filter(None, given.without.split(",")))
     beside = frozenset(filter(None, given.beside.split(",")))
+    if given.coverage:
+        return reach.measure(
+            given.first, given.seeds, given.steps, given.jobs, missing=given.missing
+        )
     if given.seed is not None and given.chats:
         chats.play(given.seed)
         return 0
@@ -89,9 +93,16 @@ def _search(
         f"{found.chats} worlds of chats, {spent:.0f} s: every invariant holds"
     )
     hits = found.hits
-    for what, kinds in (("faults", KINDS), ("happenings", HAPPENINGS)):
-        print(f"{what}: " + ", ".join(f"{kind} {hits[kind]}" for kind in kinds))
-    never = [kind for kind in (*KINDS, *HAPPENINGS) if not hits[kind]]
+    never = []
+    for what, kinds in (
+        ("faults", {kind: kind for kind in KINDS}),
+        ("happenings", {kind: kind for kind in HAPPENINGS}),
+        ("chats", {kind: f"chats: {kind}" for kind in CHATS}),
+    ):
+        print(
+            f"{what}: " + ", ".join(f"{one} {hits[key]}" for one, key in kinds.items())
+        )
+        never += [key for key in kinds.values() if not hits[key]]
     if never and found.seeds >= 5_000 and not without:
         print(f"never reached: {', '.join(never)}")
         return 1
@@ -149,6 +160,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--beside", default="", help="what is left out else: delete, ttl-race"
     )
+    parser.add_argument(
+        "--coverage",
+        action="store_true",
+        help="measure how much of the core is reached",
+    )
+    parser.add_argument("--missing", action="store_true", help="and show what is not")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--quick", action="store_true", help="do not shrink")
     return parser.parse_args(arguments)

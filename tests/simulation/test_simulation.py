@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.simulation import __main__ as command
+from tests.simulation import reach
 from tests.simulation.scenario import Scenario, run
 from tests.simulation.search import PART, Found, Plan, search
 from tests.simulation.world import Violation, World
@@ -69,6 +70,20 @@ def test_the_first_seed_that_fails_is_told_whoever_finds_one(
 
 def test_no_part_is_begun_when_the_time_is_over() -> None:
     assert list(search(Plan(first=0, seeds=9, steps=1, seconds=-1), 1)) == []
+
+
+def test_the_core_is_what_the_import_contracts_keep_pure() -> None:
+    names = {str(file.relative_to(reach.PACKAGE)) for file in reach.core()}
+    assert all((reach.PACKAGE / name).is_file() for name in names)
+    assert {"log.py", "chat.py", "consumer/cursor.py", "producer/core.py"} < names
+    assert not any(name.startswith(("adapters/", "aisdk/", "cli/")) for name in names)
+
+
+def test_worlds_that_reach_too_little_are_told(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert reach.measure(0, 2, 10, 2, missing=False) == 1
+    assert "of the lines and branches were reached" in capfd.readouterr().out
 
 
 def test_leaving_out_an_actor_leaves_the_others_their_chances() -> None:
