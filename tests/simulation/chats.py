@@ -282,6 +282,7 @@ class ChatWorld(World):
         until = self.kernel.now + REST
         while self.kernel.now < until and self.kernel.step() and not self.tab.done:
             self._check(no_gap_reaches_the_sdk)
+            self._check(a_repeated_send_is_one_run)
         self._check(every_request_ends_with_nobody_asking)
         self._check(what_was_cut_short_never_looks_whole)
 
@@ -298,7 +299,12 @@ class ChatWorld(World):
 @invariant("G17")
 def no_gap_reaches_the_sdk(world: ChatWorld) -> None:
     assert world.tab.killed is None, world.tab.killed
-    assert world.visitor.wrong is None, world.visitor.wrong
+    assert world.visitor.gap is None, world.visitor.gap
+
+
+@invariant("G4")
+def a_repeated_send_is_one_run(world: ChatWorld) -> None:
+    assert world.visitor.twice is None, world.visitor.twice
 
 
 @invariant("G17")

@@ -36,6 +36,7 @@ RULES = {
     "delivery 5": "§3.3, §3.5: what a consumer drops, holds and takes; `n` of unsubscribe",
     "delivery 6": "§7: Direct",
     "delivery 7": "§7: large audiences",
+    "starting": "§3.7: a repeated `send` is one run",
     "rights": "§3.1, §5, §6: tokens, grants, frames that are none",
 }
 """The rules of PROTOCOL.md beside §2.1 that have mutants."""
@@ -596,6 +597,14 @@ MUTANTS = (
         "delivery 2",
         "PASS_OVER_MS = 10_000",
         "PASS_OVER_MS = 300_000",
+    ),
+    # ---- starting ---------------------------------------------------------------------
+    _in(
+        "chat.py",
+        "a repeated send opens another run",
+        "starting",
+        '        writer = f"send.{asked[:40]}"',
+        '        writer = f"send.{asked[:20]}{self._log.new_writer()}"',
     ),
     # ---- rights -----------------------------------------------------------------------
     _in(

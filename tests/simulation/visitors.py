@@ -36,7 +36,8 @@ class Visitor:
         # each `send` was answered.
         self.places: dict[str, int] = {}
         self.sent: dict[str, str] = {}
-        self.wrong: str | None = None
+        self.gap: str | None = None
+        self.twice: str | None = None
 
     def start(self) -> None:
         life = self.dice.choice([20, 600, 600])
@@ -61,11 +62,11 @@ class Visitor:
             case "sent":
                 before = self.sent.setdefault(str(request), frame["run"])
                 if before != frame["run"]:
-                    self.wrong = f"{request} is {before}, and then {frame['run']}"
+                    self.twice = f"{request} is {before}, and then {frame['run']}"
             case "chunk" if request in self.places:
                 due = self.places[request] + 1
                 if frame["sequence"] > due:
-                    self.wrong = f"{request} gets {frame['sequence']}, {due} is next"
+                    self.gap = f"{request} gets {frame['sequence']}, {due} is next"
                 self.places[request] = max(due - 1, frame["sequence"])
             case "end" | "no-active":
                 self.places.pop(str(request), None)
