@@ -319,6 +319,23 @@ def test_a_resume_replays_compacted_and_goes_on_live(stage: ChatStage) -> None:
     assert brief(told) == [1, "end"]
 
 
+def test_a_late_batch_is_not_taken_for_all_that_a_resume_begins_with(
+    stage: ChatStage,
+) -> None:
+    """The feed may bring what is older than the request: of the chunks that become one
+    it may have the first only."""
+    stage.say({**SEND, "n": 1})
+    stage.work("a", "b", "c")
+    stage.outcomes = [Push.FAILED] * 2
+    assert stage.say(RESUME) == []
+    stage.fed = len(stage.records()) - 2  # what it has not brought yet comes later
+    late, before = stage.records()[: stage.fed], len(stage.gateway.sent["c1"])
+    stage.delivery.deliver({STREAM: late}, stage.clock() + 10_000)
+    found = [json.loads(frame) for frame in stage.gateway.sent["c1"][before:]]
+    assert brief(found) == ["start", 0]
+    assert found[1]["chunk"]["delta"] == "abc"
+
+
 @pytest.mark.parametrize("end", [None, "completed"])
 def test_where_nothing_is_active_there_is_nothing_to_resume(
     stage: ChatStage, end: str | None

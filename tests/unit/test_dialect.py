@@ -162,6 +162,7 @@ def test_what_has_expired_is_an_error() -> None:
     begun = request(prefix=5, shift=2)
     assert brief(steps(begun, records[2:])) == ["start", "error"]
     assert brief(steps(begun, [records[0], *records[2:]])) == ["start", "error"]
+    assert brief(steps(begun, records[:2])) == ["start", "error"]
 
 
 def test_a_message_and_a_name_from_anywhere_stay_json() -> None:

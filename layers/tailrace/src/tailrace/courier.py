@@ -124,6 +124,8 @@ class Courier:
         """Return what of the records the request needs; None: the log must be read."""
         if not records or records[-1].next <= request.seq:
             return ()
+        if request.seq < request.prefix and records[-1].next < request.prefix:
+            return None  # a part of what is compacted as a whole
         needed = [record for record in records if record.seq >= request.seq]
         expected = request.seq
         for record in needed:

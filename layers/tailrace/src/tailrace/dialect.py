@@ -111,8 +111,8 @@ def _places(request: Request, records: Iterable[Record]) -> Iterator[_Piece]:
 
 
 def _prefix(request: Request, head: list[Record]) -> _Piece:
-    whole = all(one.next == two.seq for one, two in pairwise(head))
-    if not head or not whole:
+    dense = all(one.next == two.seq for one, two in pairwise(head))
+    if not head or not dense or head[-1].next < request.prefix:
         return _Piece(-1, -1, [])  # a part of it has expired
     texts = [
         text
