@@ -17,7 +17,7 @@ from .scenario import run
 from .world import Violation
 
 PART = 20
-CHATS = 50
+CHATS = 25
 """Each so-manieth seed plays a world of chats, too."""
 
 
