@@ -123,7 +123,7 @@ class Proxy:
 
     async def until(self, reached: Callable[[Proxy], bool]) -> None:
         """Wait until it has carried what `reached` looks for."""
-        async with asyncio.timeout(30), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(lambda: reached(self))
 
     async def connects(self) -> Link:
