@@ -474,6 +474,19 @@ def test_an_expired_tail_still_numbers_and_only_an_open_follows(
     assert log.open(STREAM, "w", R2).seq == 3
 
 
+def test_a_repeat_with_more_in_it_puts_nothing_behind_what_has_expired(
+    log: Log, world: World
+) -> None:
+    log.open(STREAM, "w", R1)
+    log.append(STREAM, R1, "w", 2, ['"a"'])
+    world.clock.advance(3601)
+    for late in (log, world.new_log()):
+        with pytest.raises(StreamEnded) as told:
+            late.append(STREAM, R1, "w", 2, ['"a"', '"b"'])
+        assert told.value.reason == "expired"
+    assert world.kinds() == ["open", "data"]
+
+
 def test_a_zombie_from_before_the_expiry_reads_before_it_puts(world: World) -> None:
     """P7: its run is gone, the stream began anew at 1, its old seq is free again."""
     zombie = world.new_log()

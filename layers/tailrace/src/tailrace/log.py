@@ -201,7 +201,8 @@ class Log:
                 met = rules.meet(replace(own, chunks=chunk_texts.join(rest)), own)
                 if not met.rest:
                     return self._acknowledge(own)
-                behind, rest = own, met.rest
+                behind = rules.check_owner(own, run, writer, self.clock())
+                rest = met.rest
             else:
                 behind = self._owned_tail(stream, run, writer)
                 _check_seq(seq, behind)
