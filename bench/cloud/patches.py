@@ -240,7 +240,7 @@ def _urlopen(cloud: Cloud) -> Callable[..., _Status]:
     def urlopen(pool: Any, method: str, url: str, **request: Any) -> _Status:
         if method != "POST" or "/@connections/" not in url:
             raise RuntimeError(f"{method} {pool.host}{url} is not there")
-        patience = pool.timeout.total
+        patience = pool.timeout.read_timeout
         status = cloud.gateway.post(url, request["body"], patience)
         if status is None:
             raise urllib3.exceptions.ReadTimeoutError(pool, url, "slow")
