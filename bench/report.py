@@ -333,8 +333,8 @@ def rivals_measured(name: str) -> str:
 # ---- what is written -----------------------------------------------------------------
 
 
-def load() -> str:
-    found = kept.load("load")
+def load(name: str) -> str:
+    found = kept.load(name)
     lag, spent = found["lag_ms"], found["cpu_seconds"]
     rows = [
         ["connections, streams", f"{found['connections']}, {found['streams']}"],
@@ -370,7 +370,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "latency: poll": latency_poll,
     "latency: hops": latency_hops,
     "cpu": cpu,
-    "load": load,
+    "load": lambda: load("load"),
+    "audience": lambda: load("audience"),
     "core": core,
     "rivals: targets": lambda: rivals.targets(kept.load("rivals")["peers"]),
     "rivals": lambda: rivals_measured("rivals"),
