@@ -91,7 +91,7 @@ class PackageTab:
         # Readers whose cursor was kept without what belongs to it.
         self._careless: set[str] = set()
         # Readers that are done at the end of the first run that they show.
-        self._one_run = {one for one in streams if self.dice.random() < 0.2}
+        self.one_run = {one for one in streams if self.dice.random() < 0.2}
         # Some draw the same lot whenever they draw.
         steady = world.kernel.dice(f"{name}/chance")
         self._chance = steady.choice([None, None, 0.1, 0.5, 0.9])
@@ -127,7 +127,7 @@ class PackageTab:
         if after is not None:
             reader.begins_at = after.seq + 1
             reader.cursor = (after.run, after.seq)
-        follow = id not in self._one_run
+        follow = id not in self.one_run
         self.tell("watch", id, stream, after=after, run=run, follow=follow)
 
     def unwatch(self, id: str) -> None:
@@ -349,7 +349,7 @@ class PackageTab:
                 reader.trail.clear()
                 reader.begins_at = -1
             self._careless.discard(id)
-            if id in self._one_run:
+            if id in self.one_run:
                 self._done(id, reader)
             return
         piece = output.piece
@@ -379,7 +379,7 @@ class PackageTab:
         reader.wanted = None
         reader.cursor = (piece.run, piece.next - 1)
         lost = piece.end is not None and piece.end["reason"] == "producer_lost"
-        if piece.end is not None and not lost and id in self._one_run:
+        if piece.end is not None and not lost and id in self.one_run:
             self._done(id, reader)
 
     def _done(self, id: str, reader: Reader) -> None:

@@ -631,6 +631,8 @@ def _has(
     reader = getattr(tab, "readers", {}).get(stream)
     if reader is None or reader.cursor is None or world.strict:
         return
+    if stream in getattr(tab, "one_run", ()):
+        return  # it was done at the end of a run, and begins again when it likes
     stays = connection.open and not connection.cut and tab.connection is connection
     awake = world.kernel.now - SOON >= tab.stalled_until  # else its timers stand still
     row = world.row(stream, connection.id)
