@@ -327,7 +327,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="in bench/results")
     if "--audience" in sys.argv:
         parser.set_defaults(
-            connections=1_000, streams=1, seconds=60, interval=1.0, arrival=60
+            connections=1_000, streams=1, seconds=30, interval=2.0, arrival=60
         )
     given = parser.parse_args()
     found = asyncio.run(measure(given))
