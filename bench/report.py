@@ -308,11 +308,15 @@ def limits() -> str:
     tables = [
         f"{name[0].upper()}{name[1:]}:\n\n"
         + table(
-            list(rows[0]), [[f"{value:,g}" for value in row.values()] for row in rows]
+            list(rows[0]), [[_shown(value) for value in row.values()] for row in rows]
         )
         for name, rows in found["limits"].items()
     ]
     return "\n\n".join([about(found), *tables])
+
+
+def _shown(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:,g}"
 
 
 def core() -> str:
