@@ -354,8 +354,10 @@ MUTANTS = (
         "delivery.py",
         "a failed push is overtaken by the next slice",
         "delivery 2",
-        "        while outcome is Push.DONE and pushed < len(frames):",
-        "        while outcome is not Push.GONE and pushed < len(frames):",
+        "            if outcome is Push.DONE:\n                pushed += 1\n",
+        "            pushed += 1\n"
+        "            if outcome is not Push.GONE:\n"
+        "                outcome = Push.DONE\n",
     ),
     _in(
         "delivery.py",
