@@ -140,16 +140,16 @@ def test_a_wrong_gone_drops_only_the_version_that_was_read(state: Any) -> None:
     assert list(state.subscribers("s")) == []
 
 
-def test_who_is_slow_is_passed_over_until_it_subscribes_again(state: Any) -> None:
+def test_who_is_slow_is_marked_until_it_subscribes_again(state: Any) -> None:
     state.subscribe(subscription(n=1), LATER)
-    state.pass_over(subscription(n=1), 1_764_547_200_123)
+    state.mark_slow(subscription(n=1), 1_764_547_200_123)
     (row,) = state.subscribers("s")
     assert row.slow_until == 1_764_547_200_123
     state.subscribe(subscription(n=2), LATER)
-    state.pass_over(subscription(n=1), 1_764_547_200_123)
+    state.mark_slow(subscription(n=1), 1_764_547_200_123)
     assert list(state.subscribers("s")) == [subscription(n=2)]
     state.unsubscribe("s", "c1", 2)
-    state.pass_over(subscription(n=2), 1_764_547_200_123)
+    state.mark_slow(subscription(n=2), 1_764_547_200_123)
     assert list(state.subscribers("s")) == []
 
 

@@ -194,7 +194,8 @@ async def test_the_in_process_policy_lets_a_producer_push_and_forget_who_is_gone
         working = asyncio.create_task(asyncio.to_thread(work))
         await socket.until(lambda frame: "end" in frame)
         await working
-    assert live(socket) == chunks
+    pushed = live(socket)
+    assert pushed == [chunk for chunk in chunks if chunk in pushed] != []
     assert "Item" not in stack.dynamodb.get_item(TableName=stack.state_table, Key=key)
     assert "pushes to watchers fail" not in caplog.text
 
@@ -225,12 +226,12 @@ def test_without_one_of_its_rights_a_producer_in_process_says_so_and_goes_on(
     stack.iam.put_user_policy(UserName=policy_only, **deny(stack, action, resource))
     try:
         with Producer(stream, transport="in-process") as producer:
-            producer.write("a")
-        # The end waits for its pushes within a bound; they may take longer.
-        by = time.monotonic() + 30
-        while "pushes to watchers fail" not in caplog.text and time.monotonic() < by:
-            time.sleep(0.05)
+            # A push that is merely slow is no complaint.
+            by = time.monotonic() + TIMEOUT
+            while "pushes to watchers fail" not in caplog.text:
+                assert time.monotonic() < by, "it says nothing"
+                producer.write("a")
+                time.sleep(0.05)
     finally:
         stack.iam.delete_user_policy(UserName=policy_only, PolicyName="denied")
-    assert "pushes to watchers fail" in caplog.text
     assert direct.ask("tail", stream)["reason"] == "completed"

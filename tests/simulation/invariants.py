@@ -49,7 +49,9 @@ SOON = 4_000
 """Within how long who subscribes has what was put, though nothing follows, ms."""
 
 SLOW = 10_000 + LIST + SKEW
-"""For how long a connection may be passed over that was slow, ms."""
+"""For how long a connection may be passed over that was slow twice in as long, ms."""
+
+NEVER = (-(10**9), -(10**9))
 
 RATE = 10
 """Pushes a second to one large audience."""
@@ -95,8 +97,8 @@ class Book:
     delivering: set[tuple[Pushes, str]] = field(default_factory=set)
     # When a publisher found a connection gone.
     gone: dict[tuple[Pushes, str], int] = field(default_factory=dict)
-    # When a push to a connection was slow.
-    slow: dict[str, int] = field(default_factory=dict)
+    # When the last two pushes to a connection were slow.
+    slow: dict[str, tuple[int, int]] = field(default_factory=dict)
     # Until when the feed's fan-out leaves a large audience alone.
     rests: dict[str, int] = field(default_factory=dict)
     handovers: set[tuple[str, int]] = field(default_factory=set)
@@ -537,7 +539,7 @@ def a_connection_is_pushed_to_in_order(world: World, id: str, frame: str) -> Non
 @invariant("G12", "pushed")
 def _note_push(world: World, id: str, frame: str, outcome: Push | None) -> None:
     if outcome is Push.SLOW:
-        world.book.slow[id] = world.kernel.now
+        world.book.slow[id] = world.book.slow.get(id, NEVER)[1], world.kernel.now
     fanning = world.book.fanning.get(world.kernel.scope)
     if fanning is None:
         return
@@ -657,8 +659,7 @@ def missed(world: World, fanning: Fanning, record: Record) -> list[str]:
         and world.book.rows[record.stream, row.connection][2] <= fanning.began
         and fanning.place(row.connection, record.stream) not in fanning.failed
         and row.connection not in fanning.lost
-        # Who was slow is passed over for a while.
-        and world.book.slow.get(row.connection, 0) < fanning.began - SLOW
+        and not passed_over(world, row.connection, fanning.began)
         and not any(
             slice["stream"] == record.stream
             and slice["seq"] <= record.seq
@@ -666,6 +667,12 @@ def missed(world: World, fanning: Fanning, record: Record) -> list[str]:
             for slice in fanning.done.get(row.connection, [])
         )
     ]
+
+
+def passed_over(world: World, connection: str, now: int) -> bool:
+    """Whether a connection may be passed over: it was slow lately, and twice."""
+    before, last = world.book.slow.get(connection, NEVER)
+    return last >= now - SLOW and before >= last - 2 * SLOW
 
 
 @invariant("G12", "waited")

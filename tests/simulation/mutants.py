@@ -600,6 +600,13 @@ MUTANTS = (
         "PASS_OVER_MS = 10_000",
         "PASS_OVER_MS = 300_000",
     ),
+    _in(
+        "delivery.py",
+        "a connection is passed over that was slow but once",
+        "delivery 2",
+        "            again = subscription.slow_until > now - PASS_OVER_MS",
+        "            again = True",
+    ),
     # ---- starting ---------------------------------------------------------------------
     _in(
         "chat.py",

@@ -163,8 +163,8 @@ class State:
     def drop(self, subscription: Subscription) -> None:
         self._call(lambda: self._world.drop(subscription))
 
-    def pass_over(self, subscription: Subscription, until: int) -> None:
-        self._call(lambda: self._world.state.pass_over(subscription, until))
+    def mark_slow(self, subscription: Subscription, until: int) -> None:
+        self._call(lambda: self._world.state.mark_slow(subscription, until))
 
     def put_request(self, request: Request, expires_at: int) -> bool:
         return self._call(lambda: self._world.state.put_request(request, expires_at))

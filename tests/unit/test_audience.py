@@ -203,7 +203,7 @@ def test_a_connection_of_a_share_that_is_gone_loses_its_row(theatre: Theatre) ->
 def test_a_slow_connection_is_not_handed_over_for_a_while(theatre: Theatre) -> None:
     """One share would wait for it in vain, and the whole audience for the share."""
     theatre.audience(5)
-    theatre.state.pass_over(
+    theatre.state.mark_slow(
         Subscription(STREAM, "c1", 1, EXP), theatre.clock() + 10_000
     )
     theatre.write()
@@ -274,8 +274,8 @@ def test_another_event_is_no_share(event: Any) -> None:
         7,
         {},
         {"subscriptions": 7, "frames": [], "deadline": 1},
-        {"subscriptions": [["s", "c", 1]], "frames": [], "deadline": 1},
-        {"subscriptions": [["s", "c", "x", 1]], "frames": [], "deadline": 1},
+        {"subscriptions": [["s", "c", 1, 9]], "frames": [], "deadline": 1},
+        {"subscriptions": [["s", "c", "x", 1, 0]], "frames": [], "deadline": 1},
         {"subscriptions": [], "frames": None, "deadline": 1},
         {"subscriptions": [], "frames": [], "deadline": None},
     ],

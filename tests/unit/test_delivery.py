@@ -151,8 +151,8 @@ def test_a_failed_push_is_tried_once_more_and_never_overtaken(
     assert stage.counted["PushesThrottled"] == 2
 
 
-def test_a_slow_connection_holds_up_the_others_once(stage: Stage) -> None:
-    """One push that waits in vain is all; until the connection asks, or ten seconds
+def test_a_slow_connection_holds_up_the_others_twice(stage: Stage) -> None:
+    """Two pushes that wait in vain are all; until the connection asks, or ten seconds
     have passed, nobody waits for it again."""
     stage.subscribe("slow", "fine")
     stage.write()
@@ -166,17 +166,38 @@ def test_a_slow_connection_holds_up_the_others_once(stage: Stage) -> None:
         return push(connection, frame)
 
     stage.gateway.push = hangs  # type: ignore[method-assign]
-    for _ in range(3):
+    for _ in range(4):
         assert stage.deliver() == set()
-    assert tries == ["slow"]
-    assert len(stage.got("fine")) == 3
-    assert stage.counted["ConnectionsSlow"] == 1
-    stage.clock.advance(PASS_OVER_MS / 1_000)
-    stage.deliver()
-    assert len(tries) == 2
+    assert tries == ["slow", "slow"]
+    assert len(stage.got("fine")) == 4
+    assert stage.counted["ConnectionsSlow"] == 2
+    for count in (3, 4):
+        stage.clock.advance(PASS_OVER_MS / 1_000)
+        stage.deliver()
+        stage.deliver()
+        assert len(tries) == count, "once in ten seconds, while it is slow"
     stage.state.subscribe(Subscription(STREAM, "slow", 2, 2**40), 0)
     stage.deliver()
-    assert len(tries) == 3, "who asks is there"
+    assert len(tries) == 5, "who asks is there"
+
+
+def test_one_hiccup_costs_a_connection_nothing(stage: Stage) -> None:
+    """A push that was given up mostly arrives, only late."""
+    stage.subscribe("c1")
+    stage.write()
+    outcomes = [Push.SLOW, Push.DONE, Push.SLOW, Push.DONE]
+    push = stage.gateway.push
+
+    def hiccups(connection: str, frame: str) -> Push:
+        push(connection, frame)
+        return outcomes.pop(0)
+
+    stage.gateway.push = hiccups  # type: ignore[method-assign]
+    for _ in range(2):
+        stage.deliver()
+        stage.deliver()
+        stage.clock.advance(PASS_OVER_MS / 1_000)
+    assert len(stage.got("c1")) == 4
 
 
 def test_the_subscribers_of_many_streams_are_asked_for_side_by_side(

@@ -52,7 +52,9 @@ def test_a_share_is_an_invocation_whose_end_is_waited_for() -> None:
     assert Relay(client).hand_over(share())() is True
     (call,) = client.invoked
     assert call["FunctionName"] == "tailrace-fanout"
-    assert json.loads(call["Payload"])["share"]["subscriptions"] == [["s", "c1", 1, 5]]
+    assert json.loads(call["Payload"])["share"]["subscriptions"] == [
+        ["s", "c1", 1, 5, 0]
+    ]
 
 
 def test_shares_are_pushed_side_by_side() -> None:

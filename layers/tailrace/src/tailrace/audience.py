@@ -32,7 +32,7 @@ def to_event(share: Share) -> str:
         {
             "share": {
                 "subscriptions": [
-                    [one.stream, one.connection, one.n, one.exp]
+                    [one.stream, one.connection, one.n, one.exp, one.slow_until]
                     for one in share.subscriptions
                 ],
                 "frames": list(share.frames),
@@ -51,8 +51,8 @@ def from_event(event: Any) -> Share | None:
     try:
         told = event["share"]
         subscriptions = [
-            Subscription(str(stream), str(connection), int(n), int(exp))
-            for stream, connection, n, exp in told["subscriptions"]
+            Subscription(str(stream), str(connection), int(n), int(exp), int(slow))
+            for stream, connection, n, exp, slow in told["subscriptions"]
         ]
         frames = [str(frame) for frame in told["frames"]]
         return Share(subscriptions, frames, int(told["deadline"]))

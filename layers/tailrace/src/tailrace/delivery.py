@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from .courier import Courier
 
 PASS_OVER_MS = 10_000
-"""How long a connection that was slow is not pushed to. It sees the gap with the next
-slice, or with its next sync; and is pushed to again as soon as it asks."""
+"""How long a connection is not pushed to that was slow twice, the second time within as
+long of the first. It sees the gap with the next slice, or with its next sync; and is
+pushed to again as soon as it asks."""
 
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
 """Runs tasks, side by side if it can; returns when all have returned."""
@@ -47,7 +48,7 @@ class Subscribers(Protocol):
 
     def drop(self, subscription: Subscription) -> None: ...
 
-    def pass_over(self, subscription: Subscription, until: int) -> None: ...
+    def mark_slow(self, subscription: Subscription, until: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ class Delivery:
             self._count("ConnectionsSlow", 1)
         if outcome in (Push.GONE, Push.SLOW):
             for subscription, _ in queue:
-                self._pass_over(subscription, gone=outcome is Push.GONE)
+                self._note(subscription, outcome)
         return outcome
 
     def _slow(self, one: Subscription, now: int) -> bool:
@@ -238,14 +239,16 @@ class Delivery:
         self._count("SlicesDropped", 1)
         return True
 
-    def _pass_over(self, subscription: Subscription, *, gone: bool) -> None:
+    def _note(self, subscription: Subscription, outcome: Push) -> None:
         # If it is not noted, somebody pushes to it again, as vainly.
         with contextlib.suppress(Unavailable):
-            if gone:
+            if outcome is Push.GONE:
                 self._state.drop(subscription)
-            else:
-                until = self._clock() + PASS_OVER_MS
-                self._state.pass_over(subscription, until)
+                return
+            now = self._clock()
+            # Once may be a hiccup of the network, and what was pushed arrives late.
+            again = subscription.slow_until > now - PASS_OVER_MS
+            self._state.mark_slow(subscription, now + PASS_OVER_MS if again else now)
 
 
 class _Frames:

@@ -95,9 +95,9 @@ class RecentSubscribers:
         self._replace(subscription)
         self._subscribers.drop(subscription)
 
-    def pass_over(self, subscription: Subscription, until: int) -> None:
+    def mark_slow(self, subscription: Subscription, until: int) -> None:
         self._replace(subscription, replace(subscription, slow_until=until))
-        self._subscribers.pass_over(subscription, until)
+        self._subscribers.mark_slow(subscription, until)
 
     def _replace(self, subscription: Subscription, *others: Subscription) -> None:
         with self._lock:

@@ -69,7 +69,7 @@ class Connection:
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """One subscriber of a stream. Nothing is pushed past `exp` (seconds), nor until
-    `slow_until` (ms)."""
+    `slow_until` (ms), which is in the past where it has been slow but once."""
 
     stream: str
     connection: str
@@ -148,8 +148,8 @@ class State(Protocol):
     def drop(self, subscription: Subscription) -> None:
         """Remove a subscription if it is still the version given."""
 
-    def pass_over(self, subscription: Subscription, until: int) -> None:
-        """Note that nothing is pushed until then (ms), if it is still that version."""
+    def mark_slow(self, subscription: Subscription, until: int) -> None:
+        """Set `slow_until` (ms) of a subscription if it is still the version given."""
 
     def put_request(self, request: Request, expires_at: int) -> bool:
         """Store a request; False if the connection has one of that name."""

@@ -263,7 +263,7 @@ class DynamoDBState(RequestRows):
             {":n": {"N": str(subscription.n)}},
         )
 
-    def pass_over(self, subscription: Subscription, until: int) -> None:
+    def mark_slow(self, subscription: Subscription, until: int) -> None:
         self._update(
             f"stream#{subscription.stream}",
             subscription.connection,

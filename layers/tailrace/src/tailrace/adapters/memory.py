@@ -167,7 +167,7 @@ class MemoryState:
             if there is not None and there.n == subscription.n:
                 del rows[subscription.connection]
 
-    def pass_over(self, subscription: Subscription, until: int) -> None:
+    def mark_slow(self, subscription: Subscription, until: int) -> None:
         with self._lock:
             rows = self._subscriptions[subscription.stream]
             there = rows.get(subscription.connection)
