@@ -493,6 +493,8 @@ from tailrace.adapters.memory import MemoryLog, MemoryState
 from tailrace.log import Log
 from tailrace.transports.in_process import InProcess
 
+# A shell that starts tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 clock = lambda: time.time_ns() // 1_000_000
 log = Log(MemoryLog(), MemoryState(), clock, retention=3600, lease=30)
 gate = threading.Event()
@@ -562,6 +564,33 @@ def test_an_interrupt_while_the_run_opens_ends_it() -> None:
         show()
     """)
     assert printed.split() == ["interrupted", "open", "end", "error"]
+
+
+def test_an_interrupt_at_any_moment_of_the_opening_leaves_no_lock_taken() -> None:
+    """The threads switch at each chance, so that it comes where `open` just has the
+    lock."""
+    printed = run_script("""
+        class Opening(InProcess):
+            def open(self, *args, **kwargs):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.001)
+                return super().open(*args, **kwargs)
+
+        def busy():
+            while True: pass
+
+        sys.setswitchinterval(1e-6)
+        for _ in range(2): threading.Thread(target=busy, daemon=True).start()
+        for number in range(100):
+            try:
+                with Producer(f"s{number}", transport=Opening(log)):
+                    while True: time.sleep(0.001)
+            except KeyboardInterrupt:
+                while not (tail := log.store.last(f"s{number}")) or tail.active:
+                    time.sleep(0.0001)
+        print("done")
+    """)
+    assert printed == "done\n"
 
 
 def test_what_was_written_is_put_when_the_process_ends_without_end() -> None:

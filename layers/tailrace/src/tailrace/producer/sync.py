@@ -3,6 +3,10 @@
 The job's threads put chunks into the core, the pump's thread takes calls out of it, and
 one lock is between them. The pump does not know the producer, so that a producer that
 was dropped can be told from one that is silent.
+
+An interrupt (Ctrl-C) may meet the main thread anywhere but between `with` and a lock of
+C. So the job's threads take the lock itself: `Condition` has Python code around it, in
+which an interrupt leaves it taken, or given back twice, for ever.
 """
 
 from __future__ import annotations
@@ -63,11 +67,11 @@ class Producer(Base):
         weakref.finalize(self, pump.drop).atexit = False
         try:
             pump.start()
-            with pump.changed:
-                pump.wait_for(lambda: self._core.state != "opening")
+            pump.wait_for(lambda: self._core.state != "opening")
         except BaseException as error:
-            with pump.changed:
+            with pump.lock:
                 self._close(error)  # interrupted, when it may be open already
+                pump.wake()
             raise
         return self
 
@@ -81,9 +85,10 @@ class Producer(Base):
         if pump is None or pump.foreign:
             return
         try:
-            with pump.changed:
-                if self._close(error):
-                    pump.wait_for(lambda: self._core.state == "closed")
+            with pump.lock:
+                closing = self._close(error)
+            if closing:
+                pump.wait_for(lambda: self._core.state == "closed")
         except Exception as problem:
             if error is None:
                 raise
@@ -100,14 +105,17 @@ class Producer(Base):
         up to which `seq` all is safe, and how many chunks that are (`already`).
         """
         text = encode(chunk)
-        pump = self._open_pump()
-        with pump.changed:
-            core = self._core
+        pump, core = self._open_pump(), self._core
+
+        def written() -> bool:
             if core.full:
-                pump.wait_for(lambda: not core.full)
+                return False
             core.write(text)
             if core.waiting == 1:
                 pump.wake()
+            return True
+
+        pump.wait_for(written)
 
     def relay(self, chunks: Iterable[T]) -> Iterator[T]:
         """Write each chunk and pass it on, for a job that uses the stream itself. If
@@ -125,31 +133,28 @@ class Producer(Base):
     def flush(self) -> None:
         """Wait until all that was written is in the log; raises as `write` does."""
         pump = self._open_pump()
-        with pump.changed:
+        with pump.lock:
             self._core.check()
             upto = self._core.flush()
-            pump.wake()
-            pump.wait_for(lambda: self._core.stored >= upto)
+        pump.wait_for(lambda: self._core.stored >= upto)
 
     def end(self, reason: Reason = "completed", message: str | None = None) -> None:
         """Put what was written and the end of the run, and wait for it. `message`, at
         most 500 characters, is shown to whoever watches. Raises as `write` does."""
         pump = self._open_pump()
-        with pump.changed:
+        with pump.lock:
             self._core.end(reason, message)
-            pump.wake()
-            pump.wait_for(lambda: self._core.state == "closed")
+        pump.wait_for(lambda: self._core.state == "closed")
 
     def hand_over(self, lease: int | None = None) -> HandOver:
         """Put what was written, and give the run away without ending it: the next
         attempt is `Producer(stream, **hand_over)`, also if it is begun twice. Until
         then the run is believed alive for `lease` seconds. Raises as `write` does."""
         pump = self._open_pump()
-        with pump.changed:
+        with pump.lock:
             self._core.hand_over(lease)
-            pump.wake()
-            pump.wait_for(lambda: self._core.state == "closed")
-            return self._handed_over()
+        pump.wait_for(lambda: self._core.state == "closed")
+        return self._handed_over()
 
     def watchers(self) -> int:
         """Return how many connections watch the stream now."""
@@ -165,16 +170,16 @@ class Producer(Base):
 
 
 class _Pump:
-    """The thread that makes a core's calls. `changed` guards the core; it is told
-    whenever something has come of a call."""
+    """The thread that makes a core's calls. `lock` guards the core. Whoever waits for
+    something to come of a call has a bell."""
 
     def __init__(
         self, core: Core, transport: Transport, on_stop: OnStop | None
     ) -> None:
-        lock = threading.Lock()
-        self.changed = threading.Condition(lock)
+        self.lock = threading.Lock()
         self.transport = transport
-        self._due = threading.Condition(lock)
+        self._due = threading.Condition(self.lock)
+        self._bells: list[threading.Lock] = []
         self._core = core
         self._on_stop = on_stop
         self._pid = os.getpid()
@@ -201,21 +206,43 @@ class _Pump:
             text = f"the producer of run {self._core.run} was dropped without `end`"
             warnings.warn(text, ResourceWarning, stacklevel=2)
 
-    def wait_for(self, what: Callable[[], bool]) -> None:
-        """Wait until it is so; raise what ended the run. The lock is held."""
-        while self._core.error is None and not what():
-            self.wake()
-            self.changed.wait()
-        self._core.check_error()
+    def wait_for(self, done: Callable[[], bool]) -> None:
+        """Wait until it is done, which is asked with the lock held; raise what ended
+        the run."""
+        while True:
+            with self.lock:
+                self._core.check_error()
+                if done():
+                    return
+                bell = self._new_bell()
+            bell.acquire()
 
     def finish(self, deadline: float) -> None:
         """Put what was written before the process ends, as far as there is time."""
-        with self.changed:
+        with self.lock:
             if self._core.state != "closed" and not self._core.closing:
                 self._core.leave()
-            while self._core.state != "closed" and time.monotonic() < deadline:
-                self.wake()
-                self.changed.wait(deadline - time.monotonic())
+        while (left := deadline - time.monotonic()) > 0:
+            with self.lock:
+                if self._core.state == "closed":
+                    return
+                bell = self._new_bell()
+            bell.acquire(timeout=left)
+
+    def _new_bell(self) -> threading.Lock:
+        """Have the thread see what is due; return what is released when something has
+        come of it. The lock is held."""
+        self.wake()
+        bell = threading.Lock()
+        bell.acquire()
+        self._bells.append(bell)
+        return bell
+
+    def _ring(self) -> None:
+        """Release the bells. The lock is held."""
+        for bell in self._bells:
+            bell.release()
+        self._bells.clear()
 
     def _run(self) -> None:
         call: Call | None = None
@@ -227,13 +254,13 @@ class _Pump:
                 except BaseException as error:  # noqa: BLE001 - the job shall have it
                     outcome = error
         except BaseException as error:
-            with self.changed:
+            with self.lock:
                 self._core.abort(error)
             raise
         finally:
             _pumps.discard(self)
-            with self.changed:
-                self.changed.notify_all()
+            with self.lock:
+                self._ring()
         self._stopped()
 
     def _next(
@@ -241,20 +268,20 @@ class _Pump:
     ) -> Call | None:
         """Note the outcome of a call, and wait for the next one."""
         core = self._core
-        with self.changed:
+        with self.lock:
             if call is not None:
                 if isinstance(outcome, Answer):
                     core.answered(outcome, time.monotonic())
                 elif outcome is not None:
                     core.failed(outcome, time.monotonic(), random.random())
-                self.changed.notify_all()
+                self._ring()
             while core.state != "closed":
                 now = time.monotonic()
                 if self._dropped and not core.closing:
                     core.leave()
                 following = core.step(now)
                 if following is not None:
-                    self.changed.notify_all()  # there may be room now
+                    self._ring()  # there may be room now
                     return following
                 due = core.due(now)
                 self._due.wait(None if due is None else max(due - now, 0.0))
