@@ -15,6 +15,11 @@ from tailrace.errors import Unavailable
 BROKEN: Any = {"ResponseMetadata": {"HTTPStatusCode": 503}}
 PASSING = [
     ClientError({"Error": {"Code": "ThrottlingException"}}, "PutItem"),
+    # CloudFormation's and SQS's words for it, with a status of 400.
+    ClientError({"Error": {"Code": "Throttling"}}, "DescribeStacks"),
+    ClientError({"Error": {"Code": "RequestThrottled"}}, "SendMessage"),
+    # A version of which Lambda is making a snapshot, with a 409.
+    ClientError({"Error": {"Code": "SnapStartNotReadyException"}}, "Invoke"),
     ClientError(BROKEN, "PutItem"),
     ReadTimeoutError(endpoint_url="https://example.invalid"),
 ]
@@ -61,6 +66,12 @@ def test_what_may_pass_is_tried_again(time: Time, error: Exception) -> None:
     with pytest.raises(Unavailable):
         calls.attempt(call)
     assert len(tries) == calls.TRIES
+
+
+def test_who_waits_longer_may_try_more_often(time: Time) -> None:
+    call, tries = failing(PASSING[0], 7)
+    assert calls.attempt(call, 8) == "answer"
+    assert len(tries) == 8
 
 
 def test_what_is_wrong_with_the_call_is_raised_as_it_is(time: Time) -> None:

@@ -53,6 +53,8 @@ _CONNECTIONS = 128
 _INVOKE_SECONDS = 10
 # How long an `end` or a handover waits for the pushes of its stream, at most.
 _SETTLE_SECONDS = 1.0
+# CloudFormation lets an account ask little at a time: for jobs that start together.
+_TRIES = 8
 
 _log = logging.getLogger("tailrace")
 
@@ -247,7 +249,7 @@ _OUTPUTS = {
 def _describe(name: str) -> Deployment:
     client = boto3.client("cloudformation", config=config(read_timeout=10))
     try:
-        answer = attempt(lambda: client.describe_stacks(StackName=name))
+        answer = attempt(lambda: client.describe_stacks(StackName=name), _TRIES)
     except ClientError as error:
         if code(error) != "ValidationError":
             raise

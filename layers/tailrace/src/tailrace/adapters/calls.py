@@ -39,7 +39,13 @@ _PASSING = frozenset(
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
+        # Of SQS.
+        "RequestThrottled",
         "ServiceUnavailable",
+        # A version whose snapshot is being made anew.
+        "SnapStartNotReadyException",
+        # Of CloudFormation.
+        "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
         "TransactionConflictException",
@@ -81,13 +87,13 @@ def passing(error: Exception) -> bool:
     return isinstance(error, ConnectionError | HTTPClientError)
 
 
-def attempt(call: Callable[[], T]) -> T:
+def attempt(call: Callable[[], T], tries: int = TRIES) -> T:
     """Call; try again what may pass, with full jitter; then raise `Unavailable`.
 
     Whatever else AWS answers (no permission, no such table) is raised as it is.
     """
     begun = time.monotonic()
-    for tried in range(1, TRIES + 1):
+    for tried in range(1, tries + 1):
         try:
             answer = call()
             if time.monotonic() - begun > GIVE_UP_SECONDS:
@@ -98,10 +104,10 @@ def attempt(call: Callable[[], T]) -> T:
             if not passing(error):
                 raise
             unavailable = Unavailable(f"AWS: {_name(error)}")
-            if tried < TRIES:
+            if tried < tries:
                 time.sleep(_chance.uniform(0, 0.025 * 2**tried))
             # After the sleep, which is where a process may stand still for hours.
-            if tried == TRIES or time.monotonic() - begun > GIVE_UP_SECONDS:
+            if tried == tries or time.monotonic() - begun > GIVE_UP_SECONDS:
                 raise unavailable from error
     raise AssertionError("unreachable")
 
