@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 
 from tailrace.adapters.relay import LambdaRelay
 from tailrace.ports import Share, Subscription
@@ -22,6 +28,8 @@ class Lambda:
 
     def __init__(self, answer: Any = None) -> None:
         self.answer = answer or {"StatusCode": 200}
+        if isinstance(self.answer, dict):
+            self.answer.setdefault("Payload", io.BytesIO(b"{}"))
         self.invoked: list[dict[str, Any]] = []
 
     def invoke(self, **call: Any) -> Any:
@@ -99,6 +107,20 @@ def test_what_may_have_been_pushed_is_not_pushed_again(answer: Any) -> None:
     relay = Relay(Lambda(answer))
     assert relay.hand_over(share())() is True
     assert relay.counted == {"SharesLost": 1}
+
+
+@pytest.mark.parametrize("error", [EndpointConnectionError, ConnectTimeoutError])
+def test_what_did_not_even_leave_is_said(error: type[Exception]) -> None:
+    """A job in a network that has a way to DynamoDB only."""
+    relay = Relay(Lambda(error(endpoint_url="https://lambda")))  # type: ignore[call-arg]
+    assert relay.hand_over(share())() is False
+    assert not relay.counted.get("SharesLost")
+
+
+def test_an_answer_is_read_so_that_its_connection_serves_the_next() -> None:
+    client = Lambda()
+    Relay(client).hand_over(share())()
+    assert client.answer["Payload"].read() == b""
 
 
 def test_more_than_an_invocation_takes_is_not_handed_over() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError
 
 from ..audience import to_event
 from ..ports import Share
@@ -46,6 +46,10 @@ class LambdaRelay:
     def _invoke(self, event: bytes) -> bool:
         try:
             answer = self._client().invoke(FunctionName=self._function, Payload=event)
+            # A body that nobody reads takes its connection with it.
+            answer["Payload"].read()
+        except ConnectionError:
+            return False  # it did not even leave
         except ClientError as error:
             # Throttled, no permission, no such function: it did not begin.
             if 400 <= status(error) < 500:
