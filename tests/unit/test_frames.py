@@ -53,6 +53,15 @@ def test_good_frames() -> None:
     )
 
 
+@pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity"])
+def test_what_no_job_can_be_told_is_no_frame(number: str) -> None:
+    """It would begin a run, and so end the answer that is under way, for nobody."""
+    body = '{"type": "send", "id": "42", "requestId": "r", "body": {"x": %s}}'
+    assert frames.decode(body % "1")
+    with pytest.raises(Invalid):
+        frames.decode(body % number)
+
+
 def test_unknown_fields_are_ignored() -> None:
     assert decode(type="unsubscribe", stream=STREAM, n=2, extra=1)
 

@@ -130,6 +130,8 @@ def decode(body: Any) -> ClientFrame:
     if kind == "send":
         n = _n(frame) if "n" in frame else None
         asked = {name: frame[name] for name in _ASKED if name in frame}
+        # NaN, or 1e999: what cannot go on to the job must not begin a run.
+        chunks.encode({"untrusted": asked}, "frame")
         return Send(_stream_of_chat(frame), _request(frame), n, asked)
     if kind == "resume":
         if frame.get("lastSequence") is not None:
