@@ -528,6 +528,29 @@ def test_past_exp_nothing_is_pushed_and_the_connection_is_closed() -> None:
     assert stage.gateway.disconnected == ["c1"]
 
 
+def test_past_exp_the_connection_is_closed_though_the_first_try_fails() -> None:
+    """The queue brings the message again, and it must find what is left to do."""
+    stage = ChatStage()
+    stage.connect(expires_in=20)
+    stage.say(SEND)
+    stage.clock.advance(21)
+    ((watch, _),) = stage.repairs.asked
+    disconnect = stage.gateway.disconnect
+    failures = [Unavailable("@connections: HTTP status 429")]
+
+    def throttled(connection: str) -> None:
+        if failures:
+            raise failures.pop()
+        disconnect(connection)
+
+    stage.gateway.disconnect = throttled  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        stage.chats.look_after(watch)
+    stage.chats.look_after(watch)
+    assert stage.gateway.disconnected == ["c1"]
+    assert stage.row() is None
+
+
 def test_auth_counts_for_the_requests_too() -> None:
     stage = ChatStage()
     stage.connect(expires_in=20)

@@ -177,8 +177,9 @@ class Chats:
         now = self._log.clock()
         if request.exp * 1000 <= now:
             # Nothing more is shown to it; it may come back with a new token.
-            self._forget(request)
+            # Closed first: a message that comes again finds what is left to do.
             self._gateway.disconnect(request.connection)
+            self._forget(request)
             return
         # Whoever looks ends a run whose producer is lost.
         look = self._log.look(request.stream) if repair.watch is not None else None
