@@ -32,7 +32,7 @@ CALLER = "WebsocketRole"
 ITSELF = "${AWS::StackName}-fanout"
 """The fan-out function, by the name that it is given."""
 
-TWICE = {"Fn::Sub": "${JobFunction}function:${JobFunction}"}
+TWICE = {"Fn::Sub": "${JobFunction}:function:${JobFunction}"}
 
 Resource = dict[str, Any]
 
@@ -164,18 +164,20 @@ def test_only_the_websocket_function_may_invoke_the_job_function_and_no_other() 
             "Fn::Sub": [
                 "arn:${AWS::Partition}:lambda:${AWS::Region}:"
                 "${AWS::AccountId}:function:${Name}",
-                {"Name": {"Fn::Select": [1, {"Fn::Split": ["function:", TWICE]}]}},
+                {"Name": {"Fn::Select": [1, {"Fn::Split": [":function:", TWICE]}]}},
             ]
         }
     ]
 
 
-@pytest.mark.parametrize("name", ["answers", "answers:live", "my-function"])
+@pytest.mark.parametrize(
+    "name", ["answers", "answers:live", "my-function", "my-function:live"]
+)
 def test_a_job_function_is_the_same_by_name_and_by_arn(name: str) -> None:
     arn = f"arn:aws:lambda:eu-west-1:123456789012:function:{name}"
     for given in (name, arn):
         twice = TWICE["Fn::Sub"].replace("${JobFunction}", given)
-        assert twice.split("function:")[1] == name
+        assert twice.split(":function:")[1] == name
 
 
 @pytest.mark.parametrize(
@@ -209,6 +211,11 @@ def test_a_repair_is_not_done_twice_and_not_for_ever() -> None:
     assert queue["VisibilityTimeout"] > properties("WebsocketFunction")["Timeout"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
     assert properties("RepairsMapping")["BatchSize"] == 1
+
+
+def test_a_request_is_looked_after_by_more_than_sixteen_messages() -> None:
+    """Lambda stops a chain by which a function and its queue cause each other."""
+    assert properties("WebsocketFunction")["RecursiveLoop"] == "Allow"
 
 
 def test_posting_and_closing_are_allowed_on_connections_only() -> None:
