@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,15 +109,14 @@ def test_a_late_subscribe_does_not_undo_a_later_one(state: Any) -> None:
     assert list(state.subscribers("s")) == [subscription(n=5)]
 
 
-def test_a_subscription_is_new_where_no_earlier_frames_was_there(state: Any) -> None:
-    assert state.subscribe(subscription(n=1), LATER)
-    # As is a put that is repeated, because its answer was lost.
-    assert state.subscribe(subscription(n=1), LATER)
-    assert not state.subscribe(subscription(n=3), LATER)
-    assert not state.subscribe(subscription(n=2), LATER)
-    assert state.subscribe(subscription("c2", n=1), LATER)
+def test_who_subscribes_is_told_what_was_there(state: Any) -> None:
+    assert state.subscribe(subscription(n=1), LATER) is None
+    assert state.subscribe(subscription(n=1), LATER) == subscription(n=1)
+    assert state.subscribe(subscription(n=3), LATER) == subscription(n=1)
+    assert state.subscribe(subscription(n=2), LATER) == subscription(n=3)
+    assert state.subscribe(subscription("c2", n=1), LATER) is None
     state.unsubscribe("s", "c1", 4)
-    assert state.subscribe(subscription(n=5), LATER)
+    assert state.subscribe(subscription(n=5), LATER) is None
 
 
 def test_a_late_unsubscribe_does_not_undo_a_later_subscribe(state: Any) -> None:
@@ -140,16 +140,29 @@ def test_a_wrong_gone_drops_only_the_version_that_was_read(state: Any) -> None:
     assert list(state.subscribers("s")) == []
 
 
-def test_who_is_slow_is_marked_until_it_subscribes_again(state: Any) -> None:
+def test_who_is_slow_is_marked_also_when_it_subscribes_again(state: Any) -> None:
     state.subscribe(subscription(n=1), LATER)
     state.mark_slow(subscription(n=1), 1_764_547_200_123)
     (row,) = state.subscribers("s")
     assert row.slow_until == 1_764_547_200_123
-    state.subscribe(subscription(n=2), LATER)
-    state.mark_slow(subscription(n=1), 1_764_547_200_123)
+    assert state.subscribe(subscription(n=2), LATER) == row
+    state.mark_slow(subscription(n=1), 7)
+    assert list(state.subscribers("s")) == [replace(row, n=2)]
+    state.mark_slow(subscription(n=2), 0)
     assert list(state.subscribers("s")) == [subscription(n=2)]
     state.unsubscribe("s", "c1", 2)
     state.mark_slow(subscription(n=2), 1_764_547_200_123)
+    assert list(state.subscribers("s")) == []
+
+
+def test_a_request_that_is_slow_is_marked(state: Any) -> None:
+    state.put_request(request(), LATER)
+    state.mark_slow(request(), 1_764_547_200_123)
+    (row,) = state.subscribers("s")
+    assert row == state.request("s", "c1", "r1")
+    assert row == replace(request(), slow_until=1_764_547_200_123)
+    state.remove_request("s", "c1", "r1")
+    state.mark_slow(request(), 1)
     assert list(state.subscribers("s")) == []
 
 
@@ -221,6 +234,11 @@ def test_one_repair_is_on_its_way_at_a_time(state: Any) -> None:
     assert state.claim_repair(request(), 100, 600) is True
     assert state.claim_repair(request(), 599, 900) is False
     assert state.claim_repair(request(), 600, 900) is True
+    state.release_repair(request())
+    assert state.claim_repair(request(), 601, 900) is True
+    state.remove_request("s", "c1", "r1")
+    state.release_repair(request())
+    assert state.request("s", "c1", "r1") is None
 
 
 def test_the_exp_of_a_request_is_renewed_and_nothing_else(state: Any) -> None:

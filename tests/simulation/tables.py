@@ -140,7 +140,9 @@ class State:
             lambda: self._world.state.spend(sub, minute, amount, expires_at)
         )
 
-    def subscribe(self, subscription: Subscription, expires_at: int) -> bool:
+    def subscribe(
+        self, subscription: Subscription, expires_at: int
+    ) -> Subscription | None:
         return self._call(lambda: self._world.subscribe(subscription, expires_at))
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
@@ -163,8 +165,8 @@ class State:
     def drop(self, subscription: Subscription) -> None:
         self._call(lambda: self._world.drop(subscription))
 
-    def mark_slow(self, subscription: Subscription, until: int) -> None:
-        self._call(lambda: self._world.state.mark_slow(subscription, until))
+    def mark_slow(self, one: Subscription | Request, until: int) -> None:
+        self._call(lambda: self._world.state.mark_slow(one, until))
 
     def put_request(self, request: Request, expires_at: int) -> bool:
         return self._call(lambda: self._world.state.put_request(request, expires_at))
@@ -180,6 +182,9 @@ class State:
 
     def claim_repair(self, request: Request, now: int, until: int) -> bool:
         return self._call(lambda: self._world.state.claim_repair(request, now, until))
+
+    def release_repair(self, request: Request) -> None:
+        self._call(lambda: self._world.state.release_repair(request))
 
     def renew_request(self, request: Request, exp: int) -> None:
         self._call(lambda: self._world.state.renew_request(request, exp))

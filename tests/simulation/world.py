@@ -338,14 +338,14 @@ class World:
             None,
         )
 
-    def subscribe(self, row: Subscription, expires_at: int) -> bool:
+    def subscribe(self, row: Subscription, expires_at: int) -> Subscription | None:
         there = self.row(row.stream, row.connection)
-        new = self.state.subscribe(row, expires_at)
+        before = self.state.subscribe(row, expires_at)
         self.expires["subscription", f"{row.stream} {row.connection}"] = expires_at
         name, now = (row.stream, row.connection), self.kernel.now
         since = self.book.rows[name][2] if there and name in self.book.rows else now
         self.book.rows[name] = (now, row.n, since)
-        return new
+        return before
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         before = self.row(stream, connection)

@@ -17,7 +17,7 @@ from tailrace.chat import (
     Chats,
 )
 from tailrace.courier import Courier
-from tailrace.delivery import Delivery
+from tailrace.delivery import PASS_OVER_MS, Delivery
 from tailrace.errors import Unavailable
 from tailrace.ports import Push, Request
 from tailrace.session import Session
@@ -526,6 +526,91 @@ def test_past_exp_nothing_is_pushed_and_the_connection_is_closed() -> None:
     assert stage.feed() == []
     assert stage.look() == []
     assert stage.gateway.disconnected == ["c1"]
+
+
+def test_a_request_that_is_slow_is_left_to_repairs_for_a_while() -> None:
+    """As a subscription is: whoever waits for it holds up all others of its lane."""
+    stage = ChatStage()
+    stage.connect()
+    stage.say(SEND)
+    stage.work("a")
+    stage.feed()
+    stage.repairs.asked.clear()
+    tries: list[str] = []
+    push = stage.gateway.push
+
+    def hangs(connection: str, frame: str) -> Push:
+        tries.append(frame)
+        return Push.SLOW
+
+    stage.gateway.push = hangs  # type: ignore[method-assign]
+    for _ in range(4):
+        stage.work("b")
+        stage.feed()
+    assert len(tries) == 2
+    ((repair, seconds),) = stage.repairs.asked
+    stage.gateway.push = push  # type: ignore[method-assign]
+    stage.clock.advance(seconds)
+    stage.repairs.asked.clear()
+    before = len(stage.gateway.sent["c1"])
+    stage.chats.look_after(repair)
+    assert len(stage.gateway.sent["c1"]) == before + 4
+    stage.work("c")
+    stage.feed()
+    assert len(stage.gateway.sent["c1"]) == before + 4
+    assert [one.watch for one, _ in stage.repairs.asked] == [None], "a repair brings it"
+    stage.clock.advance(PASS_OVER_MS / 1_000)
+    stage.work("d")
+    stage.feed()
+    assert len(stage.gateway.sent["c1"]) == before + 6
+
+
+def test_what_fails_just_after_a_repair_is_repaired_too() -> None:
+    """A repair that is done is on its way no more."""
+    stage = ChatStage()
+    stage.connect()
+    stage.say(SEND)
+    stage.work("a")
+    stage.feed()
+    for text in ("b", "c"):
+        stage.repairs.asked.clear()
+        stage.outcomes = [Push.THROTTLED] * 2
+        stage.work(text)
+        stage.feed()
+        ((repair, seconds),) = stage.repairs.asked
+        stage.clock.advance(seconds)
+        stage.chats.look_after(repair)
+        assert text in stage.gateway.sent["c1"][-1]
+
+
+def test_what_cannot_be_pushed_while_a_repair_ends_is_brought_by_it() -> None:
+    """Nobody asks for another one as long as one is on its way."""
+    stage = ChatStage()
+    stage.connect()
+    stage.say(SEND)
+    stage.work("a")
+    stage.feed()
+    stage.repairs.asked.clear()
+    stage.outcomes = [Push.THROTTLED] * 2
+    stage.work("b")
+    stage.feed()
+    ((repair, seconds),) = stage.repairs.asked
+    stage.clock.advance(seconds)
+    release = stage.state.release_repair
+
+    def late(request: Request) -> None:
+        stage.work("c", end="completed")
+        stage.outcomes = [Push.THROTTLED] * 2
+        stage.feed()
+        release(request)
+
+    stage.state.release_repair = late  # type: ignore[method-assign]
+    stage.chats.look_after(repair)
+    assert [json.loads(one)["type"] for one in stage.gateway.sent["c1"][-3:]] == [
+        "chunk",
+        "chunk",
+        "end",
+    ]
 
 
 def test_past_exp_the_connection_is_closed_though_the_first_try_fails() -> None:

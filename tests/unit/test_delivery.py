@@ -152,8 +152,8 @@ def test_a_failed_push_is_tried_once_more_and_never_overtaken(
 
 
 def test_a_slow_connection_holds_up_the_others_twice(stage: Stage) -> None:
-    """Two pushes that wait in vain are all; until the connection asks, or ten seconds
-    have passed, nobody waits for it again."""
+    """Two pushes that wait in vain are all; until the connection takes an answer, or
+    ten seconds have passed, nobody waits for it again."""
     stage.subscribe("slow", "fine")
     stage.write()
     tries: list[str] = []
@@ -178,7 +178,7 @@ def test_a_slow_connection_holds_up_the_others_twice(stage: Stage) -> None:
         assert len(tries) == count, "once in ten seconds, while it is slow"
     stage.state.subscribe(Subscription(STREAM, "slow", 2, 2**40), 0)
     stage.deliver()
-    assert len(tries) == 5, "who asks is there"
+    assert len(tries) == 4, "who asks may still read nothing"
 
 
 def test_one_hiccup_costs_a_connection_nothing(stage: Stage) -> None:

@@ -198,16 +198,47 @@ def test_between_replay_and_live_there_is_no_hole(stage: Stage) -> None:
     pushed: list[Any] = []
     stored = stage.state.subscribe
 
-    def subscribe(*args: Any) -> bool:
-        new = stored(*args)
+    def subscribe(*args: Any) -> Any:
+        there = stored(*args)
         stage.log.append(STREAM, R1, "w", 4, ['"between"'])
         pushed.extend(stage.state.subscribers(STREAM))
-        return bool(new)
+        return there
 
     stage.state.subscribe = subscribe  # type: ignore[method-assign]
     slice_, _ = stage.send(type="subscribe", stream=STREAM, n=1)
     assert slice_["chunks"] == ["0", "1", "between"]
     assert [one.connection for one in pushed] == ["c1"]
+
+
+@pytest.mark.parametrize("kind", ["subscribe", "sync"])
+def test_who_was_slow_is_pushed_to_again_once_it_has_taken_an_answer(
+    stage: Stage, kind: str
+) -> None:
+    """Who only asks, and reads nothing, would hold up the others with each question."""
+    stage.write()
+    stage.connect()
+    ask: dict[str, Any] = {"type": kind, "stream": STREAM, "streams": {STREAM: None}}
+    stage.send(**ask, n=1)
+    until = stage.clock() + 10_000
+    stage.state.mark_slow(Subscription(STREAM, "c1", 1, 0), until)
+    push = stage.gateway.push
+    for n, fails in ((2, "slice"), (3, "ed")):
+        stage.gateway.push = (  # type: ignore[method-assign]
+            lambda id, frame, fails=fails: (
+                Push.SLOW if f'{fails}"' in frame[:30] else push(id, frame)
+            )
+        )
+        stage.send(**ask, n=n)
+        (row,) = stage.state.subscribers(STREAM)
+        assert (row.n, row.slow_until) == (n, until)  # type: ignore[union-attr]
+    stage.gateway.push = push  # type: ignore[method-assign]
+    *_, answer = stage.send(**ask, n=4)
+    facts = answer["tails"][STREAM] if kind == "sync" else answer
+    assert facts["again"] == AGAIN_MS, "until now nobody pushed to it"
+    (row,) = stage.state.subscribers(STREAM)
+    assert row.slow_until == 0
+    *_, answer = stage.send(**ask, n=5)
+    assert "again" not in str(answer)
 
 
 def test_in_direct_delivery_a_new_watcher_of_a_fresh_log_is_to_ask_again() -> None:

@@ -190,6 +190,8 @@ class Chats:
             self._forget(request)
             return
         if look is None:
+            if carried.outcome is Push.DONE:
+                carried = self._bring_rest(request)
             self._again(repair, carried.outcome, further=carried.frames > 0)
             return
         if carried.outcome is not Push.DONE:
@@ -198,6 +200,16 @@ class Chats:
             self._keep_alive(request, now)
         self._watch(request, look, request.watch + 1)
         self._state.claim_watch(request, request.watch + 1)
+
+    def _bring_rest(self, request: Request) -> Carried:
+        """Say that the repair is done, then bring what was appended meanwhile: whoever
+        could not push it has asked for no other."""
+        self._state.release_repair(request)
+        now = self._log.clock()
+        there = self._state.request(request.stream, request.connection, request.id)
+        if there is None:
+            return Carried(over=True)
+        return self._courier.carry(there, None, now + CARRY_MS)
 
     def _keep_alive(self, request: Request, now: int) -> None:
         if self._gateway.push(request.connection, dialect.KEEP_ALIVE) is Push.DONE:

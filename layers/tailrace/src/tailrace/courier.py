@@ -110,6 +110,8 @@ class Courier:
     def repair(self, request: Request) -> None:
         """Ask for a repair, unless one is on its way."""
         now = self._clock()
+        if request.repair_at > now:
+            return
         until = now + FIRST_REPAIR_SECONDS * 1000 + _REPAIR_MS
         # If nobody can be asked, the request is still looked after at its next watch.
         with contextlib.suppress(Unavailable):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PASS_OVER_MS = 10_000
 """How long a connection is not pushed to that was slow twice, the second time within as
 long of the first. It sees the gap with the next slice, or with its next sync; and is
-pushed to again as soon as it asks."""
+pushed to again once it has taken an answer."""
 
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
 """Runs tasks, side by side if it can; returns when all have returned."""
@@ -48,7 +48,7 @@ class Subscribers(Protocol):
 
     def drop(self, subscription: Subscription) -> None: ...
 
-    def mark_slow(self, subscription: Subscription, until: int) -> None: ...
+    def mark_slow(self, one: Subscription | Request, until: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Delivery:
                     continue
                 if isinstance(one, Request):
                     errands[one.connection].append((one, streams[stream]))
-                elif not self._slow(one, now):
+                elif not self._slow(one, frames[stream], now):
                     queues[one.connection].append((one, frames[stream].texts))
         # Side by side across connections, one after the other within each: two
         # posts under way to one connection have no order.
@@ -189,7 +189,7 @@ class Delivery:
         subscriptions = (
             one
             for one in _keep_requests(chain(first, found), audience.own)
-            if not self._slow(one, now)
+            if not self._slow(one, frames, now)
         )
         while some := list(islice(subscriptions, self._share)):
             share = Share(some, frames.texts, deadline)
@@ -204,10 +204,12 @@ class Delivery:
             return
         courier = self._courier()
         for request, records in errands:
-            if outcome is Push.DONE:
-                outcome = courier.bring(request, records, deadline).outcome
-            else:
+            if outcome is not Push.DONE or request.slow_until > self._clock():
                 courier.repair(request)  # a dead connection costs no more time
+                continue
+            outcome = courier.bring(request, records, deadline).outcome
+            if outcome is Push.SLOW:
+                self._note_slow(request)
 
     def _drain(self, queue: Queue, deadline: int) -> Push:
         """Push one connection's frames in order, up to the first that fails."""
@@ -228,27 +230,28 @@ class Delivery:
             self._count("ConnectionsSlow", 1)
         if outcome in (Push.GONE, Push.SLOW):
             for subscription, _ in queue:
-                self._note(subscription, outcome)
+                if outcome is Push.SLOW:
+                    self._note_slow(subscription)
+                    continue
+                with contextlib.suppress(Unavailable):
+                    self._state.drop(subscription)
         return outcome
 
-    def _slow(self, one: Subscription, now: int) -> bool:
+    def _slow(self, one: Subscription, frames: _Frames, now: int) -> bool:
         """Whether it is passed over: whoever waits for a slow connection, holds up all
         others of its streams."""
         if one.slow_until <= now:
             return False
-        self._count("SlicesDropped", 1)
+        self._count("SlicesDropped", len(frames.texts))
         return True
 
-    def _note(self, subscription: Subscription, outcome: Push) -> None:
+    def _note_slow(self, one: Subscription | Request) -> None:
+        now = self._clock()
+        # Once may be a hiccup of the network, and what was pushed arrives late.
+        again = one.slow_until > now - PASS_OVER_MS
         # If it is not noted, somebody pushes to it again, as vainly.
         with contextlib.suppress(Unavailable):
-            if outcome is Push.GONE:
-                self._state.drop(subscription)
-                return
-            now = self._clock()
-            # Once may be a hiccup of the network, and what was pushed arrives late.
-            again = subscription.slow_until > now - PASS_OVER_MS
-            self._state.mark_slow(subscription, now + PASS_OVER_MS if again else now)
+            self._state.mark_slow(one, now + PASS_OVER_MS if again else now)
 
 
 class _Frames:

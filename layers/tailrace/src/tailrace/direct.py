@@ -95,16 +95,18 @@ class RecentSubscribers:
         self._replace(subscription)
         self._subscribers.drop(subscription)
 
-    def mark_slow(self, subscription: Subscription, until: int) -> None:
-        self._replace(subscription, replace(subscription, slow_until=until))
-        self._subscribers.mark_slow(subscription, until)
+    def mark_slow(self, one: Subscription | Request, until: int) -> None:
+        self._replace(one, replace(one, slow_until=until))
+        self._subscribers.mark_slow(one, until)
 
-    def _replace(self, subscription: Subscription, *others: Subscription) -> None:
+    def _replace(
+        self, one: Subscription | Request, *others: Subscription | Request
+    ) -> None:
         with self._lock:
-            at, found = self._lists.get(subscription.stream, (0, []))
-            if subscription in found:
-                left = [one for one in found if one != subscription]
-                self._lists[subscription.stream] = at, [*left, *others]
+            at, found = self._lists.get(one.stream, (0, []))
+            if one in found:
+                left = [other for other in found if other != one]
+                self._lists[one.stream] = at, [*left, *others]
 
 
 @dataclass(slots=True)

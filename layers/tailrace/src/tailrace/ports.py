@@ -89,6 +89,7 @@ class Request:
 
     `at` (ms): when a frame was last accepted. `watch`: the number of the message by
     which it is looked after. `repair_at` (ms): until then a repair is on its way.
+    `slow_until` (ms): until then it is left to repairs; as a subscription's.
     """
 
     connection: str
@@ -103,6 +104,7 @@ class Request:
     at: int
     watch: int = 0
     repair_at: int = 0
+    slow_until: int = 0
 
 
 class State(Protocol):
@@ -134,9 +136,11 @@ class State(Protocol):
         """Add to what a `sub` has spent in a minute; return the sum. A call that raised
         `Unavailable` may count twice."""
 
-    def subscribe(self, subscription: Subscription, expires_at: int) -> bool:
-        """Store a subscription, unless one with a greater `n` is there; return whether
-        it is new: no earlier frame's was there."""
+    def subscribe(
+        self, subscription: Subscription, expires_at: int
+    ) -> Subscription | None:
+        """Store a subscription, unless one with a greater `n` is there; return what was
+        there. What is known of its being slow stays."""
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         """Remove a subscription if its `n` is not greater."""
@@ -148,8 +152,9 @@ class State(Protocol):
     def drop(self, subscription: Subscription) -> None:
         """Remove a subscription if it is still the version given."""
 
-    def mark_slow(self, subscription: Subscription, until: int) -> None:
-        """Set `slow_until` (ms) of a subscription if it is still the version given."""
+    def mark_slow(self, one: Subscription | Request, until: int) -> None:
+        """Set `slow_until` (ms) of a request, or of a subscription if it is still the
+        version given."""
 
     def put_request(self, request: Request, expires_at: int) -> bool:
         """Store a request; False if the connection has one of that name."""
@@ -165,6 +170,9 @@ class State(Protocol):
 
     def claim_repair(self, request: Request, now: int, until: int) -> bool:
         """Note that a repair is on its way until then; False if one is already."""
+
+    def release_repair(self, request: Request) -> None:
+        """Note that none is on its way."""
 
     def renew_request(self, request: Request, exp: int) -> None:
         """Replace the `exp` of a request, unless it is gone."""

@@ -73,7 +73,10 @@ class Answer:
         self.bytes = 0
         self.chunks = 0
         self.stopped = False
+        self.failed = False
         self.gone = False
+        # The streams by which the connection was slow.
+        self.slow: list[str] = []
 
     def take(self, frame: str, now: int) -> bool:
         """Whether the frame may still be sent; if not, the answer has stopped."""

@@ -152,8 +152,8 @@ class Session:
             connection, frame.stream, frame.n, frame.position, answer, frame.compact
         )
         self._account(connection, answer)
-        if not answer.gone:
-            self._push(connection.id, frames.subscribed(frame.stream, frame.n, facts))
+        told = frames.subscribed(frame.stream, frame.n, facts)
+        self._conclude(connection, frame.n, answer, told)
 
     def _sync(self, connection: Connection, frame: frames.Sync) -> None:
         answer = self._new_answer(connection)
@@ -179,8 +179,8 @@ class Session:
             if answer.gone:
                 break
         self._account(connection, answer)
-        if not answer.gone:
-            self._push(connection.id, frames.synced(frame.n, self._clock(), tails))
+        told = frames.synced(frame.n, self._clock(), tails)
+        self._conclude(connection, frame.n, answer, told)
 
     def _unsubscribe(self, connection: Connection, frame: frames.Unsubscribe) -> None:
         self._state.unsubscribe(frame.stream, connection.id, frame.n)
@@ -285,7 +285,7 @@ class Session:
         if not tokens.granted(connection.rights.read, stream):
             raise Forbidden("the token does not grant read for this stream")
         # The row before the read, so that what is appended between is pushed.
-        new = self._put_subscription(connection.id, stream, n, connection.rights.exp)
+        there = self._put_subscription(connection.id, stream, n, connection.rights.exp)
         replay = Replay(self._log, stream, position, compact)
         if not answer.stopped:
             for piece in replay.slices():
@@ -295,7 +295,7 @@ class Session:
                 pushed = self._push(connection.id, frame)
                 if pushed is not Push.DONE:
                     # Nothing that lies behind a failed push may be sent (D7).
-                    answer.stopped = True
+                    answer.stopped = answer.failed = True
                     if pushed is Push.GONE:
                         answer.gone = True
                         self._state.unsubscribe(stream, connection.id, n)
@@ -308,13 +308,34 @@ class Session:
             "active": replay.active,
             "more": replay.more,
         }
+        # The same frame's is of a try whose answer was lost.
+        new = there is None or there.n == n
         if new and self._direct and replay.at > self._clock() - RECENT_MS:
             facts["again"] = AGAIN_MS
+        if there is not None and there.slow_until:
+            answer.slow.append(stream)
+            if there.slow_until > self._clock():
+                # What is appended until it is pushed to again, it has to ask for.
+                facts["again"] = AGAIN_MS
         return facts
 
-    def _put_subscription(self, id: str, stream: str, n: int, exp: int) -> bool:
+    def _put_subscription(
+        self, id: str, stream: str, n: int, exp: int
+    ) -> Subscription | None:
         row = Subscription(stream, id, n, exp)
         return self._state.subscribe(row, self._expires_at())
+
+    def _conclude(
+        self, connection: Connection, n: int, answer: Answer, told: str
+    ) -> None:
+        """Push what closes an answer. Who has taken all of it is not slow any more."""
+        if answer.gone:
+            return
+        if self._push(connection.id, told) is Push.DONE and not answer.failed:
+            for stream in answer.slow:
+                row = Subscription(stream, connection.id, n, connection.rights.exp)
+                with contextlib.suppress(Unavailable):
+                    self._state.mark_slow(row, 0)
 
     def _enter(self, id: str, rights: Rights) -> None:
         """Store a connection. Of too many the oldest goes: as likely as not it is one

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from ..ports import Connection, Lease, Request, Rights, Subscription
 from ..records import Item, Record, from_item, to_item
 from .calls import attempt, code
-from .requests import REQUEST, RequestRows, is_request, to_request
+from .requests import HERE, REQUEST, RequestRows, is_request, to_request
 from .rows import pages
 
 
@@ -97,6 +97,7 @@ class DynamoDBLog:
 # A page of subscribers: the first are pushed to while the others are read.
 _SUBSCRIBERS = 1_000
 _CONNECTION = "connection"
+_NOT_LATER = "attribute_not_exists(#n) OR #n <= :n"
 _GRANTS = ("read", "cancel", "send")
 
 
@@ -205,34 +206,29 @@ class DynamoDBState(RequestRows):
 
     # ---- subscriptions ---------------------------------------------------------------
 
-    def subscribe(self, subscription: Subscription, expires_at: int) -> bool:
+    def subscribe(
+        self, subscription: Subscription, expires_at: int
+    ) -> Subscription | None:
+        stream, connection = subscription.stream, subscription.connection
         n: Item = {"n": {"N": str(subscription.n)}}
-        there: Item | None = None
         # The reverse row first: it is what finds the other one again.
-        for pk, sk, attributes in (
-            (
-                f"connection#{subscription.connection}",
-                f"stream#{subscription.stream}",
-                n,
-            ),
-            (
-                f"stream#{subscription.stream}",
-                subscription.connection,
-                {**n, "exp": {"N": str(subscription.exp)}},
-            ),
-        ):
-            there = self._put(
-                pk,
-                sk,
-                attributes,
-                expires_at,
-                condition="attribute_not_exists(#n) OR #n <= :n",
-                names={"#n": "n"},
-                values={":n": n["n"]},
-                replaced=True,
-            )
-        # The same frame's is of a try whose answer was lost.
-        return there is None or there["n"] == n["n"]
+        self._put(
+            f"connection#{connection}",
+            f"stream#{stream}",
+            n,
+            expires_at,
+            condition=_NOT_LATER,
+            names={"#n": "n"},
+            values={":n": n["n"]},
+        )
+        there = self._replace(
+            f"stream#{stream}",
+            connection,
+            {**n, "exp": {"N": str(subscription.exp)}},
+            expires_at,
+            _NOT_LATER,
+        )
+        return _to_subscription(there) if there else None
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         for pk, sk in (
@@ -246,13 +242,7 @@ class DynamoDBState(RequestRows):
             if is_request(item):
                 yield to_request(item)
             else:
-                yield Subscription(
-                    stream,
-                    item["sk"]["S"],
-                    int(item["n"]["N"]),
-                    int(item["exp"]["N"]),
-                    int(item["slow_until"]["N"]) if "slow_until" in item else 0,
-                )
+                yield _to_subscription(item)
 
     def drop(self, subscription: Subscription) -> None:
         self._delete(
@@ -263,13 +253,16 @@ class DynamoDBState(RequestRows):
             {":n": {"N": str(subscription.n)}},
         )
 
-    def mark_slow(self, subscription: Subscription, until: int) -> None:
+    def mark_slow(self, one: Subscription | Request, until: int) -> None:
+        if isinstance(one, Request):
+            self._alter(one, HERE, slow_until=until)
+            return
         self._update(
-            f"stream#{subscription.stream}",
-            subscription.connection,
+            f"stream#{one.stream}",
+            one.connection,
             "SET #slow_until = :until",
             {"#slow_until": "slow_until", "#n": "n"},
-            {":until": {"N": str(until)}, ":n": {"N": str(subscription.n)}},
+            {":until": {"N": str(until)}, ":n": {"N": str(one.n)}},
             "attribute_exists(#pk) AND #n = :n",
         )
 
@@ -304,6 +297,16 @@ class DynamoDBState(RequestRows):
             names={"#pk": "pk"},
         )
         return int(there["seq"]["N"]) if there else seq
+
+
+def _to_subscription(item: Item) -> Subscription:
+    return Subscription(
+        item["pk"]["S"].removeprefix("stream#"),
+        item["sk"]["S"],
+        int(item["n"]["N"]),
+        int(item["exp"]["N"]),
+        int(item["slow_until"]["N"]) if "slow_until" in item else 0,
+    )
 
 
 def _rights_attributes(rights: Rights) -> Item:

@@ -141,13 +141,19 @@ class MemoryState:
             self._spent[(sub, minute)] += amount
             return self._spent[(sub, minute)]
 
-    def subscribe(self, subscription: Subscription, expires_at: int) -> bool:
+    def subscribe(
+        self, subscription: Subscription, expires_at: int
+    ) -> Subscription | None:
         with self._lock:
             rows = self._subscriptions[subscription.stream]
             there = rows.get(subscription.connection)
-            if there is None or there.n <= subscription.n:
+            if there is None:
                 rows[subscription.connection] = subscription
-            return there is None or there.n == subscription.n
+            elif there.n <= subscription.n:
+                rows[subscription.connection] = replace(
+                    subscription, slow_until=there.slow_until
+                )
+            return there
 
     def unsubscribe(self, stream: str, connection: str, n: int) -> None:
         with self._lock:
@@ -167,12 +173,17 @@ class MemoryState:
             if there is not None and there.n == subscription.n:
                 del rows[subscription.connection]
 
-    def mark_slow(self, subscription: Subscription, until: int) -> None:
+    def mark_slow(self, one: Subscription | Request, until: int) -> None:
         with self._lock:
-            rows = self._subscriptions[subscription.stream]
-            there = rows.get(subscription.connection)
-            if there is not None and there.n == subscription.n:
-                rows[subscription.connection] = replace(there, slow_until=until)
+            if isinstance(one, Request):
+                request = self._requests.get((one.connection, one.id))
+                if request is not None:
+                    self._set(request, slow_until=until)
+                return
+            rows = self._subscriptions[one.stream]
+            there = rows.get(one.connection)
+            if there is not None and there.n == one.n:
+                rows[one.connection] = replace(there, slow_until=until)
 
     def put_request(self, request: Request, expires_at: int) -> bool:
         with self._lock:
@@ -204,6 +215,12 @@ class MemoryState:
                 return False
             self._set(there, repair_at=until)
             return True
+
+    def release_repair(self, request: Request) -> None:
+        with self._lock:
+            there = self._requests.get((request.connection, request.id))
+            if there is not None:
+                self._set(there, repair_at=0)
 
     def renew_request(self, request: Request, exp: int) -> None:
         with self._lock:

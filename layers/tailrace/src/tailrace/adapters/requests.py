@@ -7,8 +7,19 @@ from ..records import Item
 from .rows import Rows
 
 REQUEST = "request"
-_NUMBERS = ("exp", "prefix", "shift", "sent", "seq", "at", "watch", "repair_at")
-_HERE = "attribute_exists(#pk)"
+_NUMBERS = (
+    "exp",
+    "prefix",
+    "shift",
+    "sent",
+    "seq",
+    "at",
+    "watch",
+    "repair_at",
+    "slow_until",
+)
+HERE = "attribute_exists(#pk)"
+"""The condition that a row is there."""
 
 
 class RequestRows(Rows):
@@ -40,18 +51,21 @@ class RequestRows(Rows):
         return to_request(item) if item else None
 
     def advance(self, request: Request, sent: int, seq: int, at: int) -> None:
-        self._alter(request, f"{_HERE} AND #sent <= :sent", sent=sent, seq=seq, at=at)
+        self._alter(request, f"{HERE} AND #sent <= :sent", sent=sent, seq=seq, at=at)
 
     def claim_watch(self, request: Request, watch: int) -> bool:
-        condition = f"{_HERE} AND #watch = :given"
+        condition = f"{HERE} AND #watch = :given"
         return self._alter(request, condition, {"given": request.watch}, watch=watch)
 
     def claim_repair(self, request: Request, now: int, until: int) -> bool:
-        condition = f"{_HERE} AND #repair_at <= :now"
+        condition = f"{HERE} AND #repair_at <= :now"
         return self._alter(request, condition, {"now": now}, repair_at=until)
 
+    def release_repair(self, request: Request) -> None:
+        self._alter(request, HERE, repair_at=0)
+
     def renew_request(self, request: Request, exp: int) -> None:
-        self._alter(request, _HERE, exp=exp)
+        self._alter(request, HERE, exp=exp)
 
     def remove_request(self, stream: str, connection: str, id: str) -> None:
         self._delete(f"stream#{stream}", f"{REQUEST}#{connection}#{id}")

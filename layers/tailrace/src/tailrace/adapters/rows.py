@@ -32,10 +32,8 @@ class Rows:
         condition: str | None = None,
         names: dict[str, str] | None = None,
         values: Item | None = None,
-        replaced: bool = False,
     ) -> Item | None:
-        """Put a row; return the row that the condition met instead. `replaced`: also
-        the one that was replaced."""
+        """Put a row; return the row that the condition met instead."""
         call: dict[str, Any] = {
             "TableName": self._table,
             "Item": {
@@ -51,16 +49,47 @@ class Rows:
             call["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
         if values is not None:
             call["ExpressionAttributeValues"] = values
-        if replaced:
-            call["ReturnValues"] = "ALL_OLD"
-        there: Item | None
         try:
-            there = attempt(lambda: self._client.put_item(**call)).get("Attributes")
+            attempt(lambda: self._client.put_item(**call))
         except ClientError as error:
             if code(error) != "ConditionalCheckFailedException":
                 raise
-            response: Any = error.response
-            there = response["Item"]
+            return _met(error)
+        return None
+
+    def _replace(
+        self,
+        pk: str,
+        sk: str,
+        attributes: Item,
+        expires_at: int,
+        condition: str,
+    ) -> Item | None:
+        """Set attributes of a row, new or not, and leave its others; return the row
+        that was there, whether or not the condition, which knows each attribute by its
+        name, has held for it."""
+        new = {**attributes, "expires_at": {"N": str(expires_at)}}
+        there: Item | None
+        try:
+            there = attempt(
+                lambda: self._client.update_item(
+                    TableName=self._table,
+                    Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                    UpdateExpression="SET "
+                    + ", ".join(f"#{name} = :{name}" for name in new),
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames={f"#{name}": name for name in new},
+                    ExpressionAttributeValues={
+                        f":{name}": value for name, value in new.items()
+                    },
+                    ReturnValues="ALL_OLD",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            ).get("Attributes")
+        except ClientError as error:
+            if code(error) != "ConditionalCheckFailedException":
+                raise
+            there = _met(error)
         return there
 
     def _get(self, pk: str, sk: str) -> Item | None:
@@ -135,6 +164,13 @@ class Rows:
             ExpressionAttributeValues={":pk": {"S": pk}},
             ConsistentRead=True,
         )
+
+
+def _met(error: ClientError) -> Item:
+    """Return the item that a condition met."""
+    response: Any = error.response
+    item: Item = response["Item"]
+    return item
 
 
 def pages(client: Any, **query: Any) -> Iterator[Item]:
