@@ -40,6 +40,16 @@ def test_it_remembers_no_more_connections_than_it_keeps() -> None:
     assert len(rate._drained) == Rate._KEPT
 
 
+def test_small_amounts_are_written_together_minute_by_minute() -> None:
+    spent = Spent(limit=100)
+    assert [spent.owe("a", 7, 30_000) for _ in range(4)] == [0, 0, 90_000, 0]
+    assert spent.owe("a", 8, 63_999) == 0, "what the minute before owed is over"
+    assert spent.owe("b", 8, 64_000) == 64_000
+    for number in range(5_000):
+        spent.owe(f"c{number}", 8, 1)
+    assert len(spent._owed) == Spent._KEPT
+
+
 def test_what_is_spent_is_over_for_the_minute() -> None:
     spent = Spent(limit=100)
     spent.learn("a", 7, 99)

@@ -221,17 +221,17 @@ def test_who_was_slow_is_pushed_to_again_once_it_has_taken_an_answer(
     stage.send(**ask, n=1)
     until = stage.clock() + 10_000
     stage.state.mark_slow(Subscription(STREAM, "c1", 1, 0), until)
-    push = stage.gateway.push
-    for n, fails in ((2, "slice"), (3, "ed")):
-        stage.gateway.push = (  # type: ignore[method-assign]
-            lambda id, frame, fails=fails: (
-                Push.SLOW if f'{fails}"' in frame[:30] else push(id, frame)
-            )
-        )
+    push, fails = stage.gateway.push, ""
+
+    def some_fail(connection: str, frame: str) -> Push:
+        return Push.SLOW if fails in frame[:20] else push(connection, frame)
+
+    stage.gateway.push = some_fail  # type: ignore[method-assign]
+    for n, fails in ((2, '"slice"'), (3, 'ed"')):
         stage.send(**ask, n=n)
         (row,) = stage.state.subscribers(STREAM)
         assert (row.n, row.slow_until) == (n, until)  # type: ignore[union-attr]
-    stage.gateway.push = push  # type: ignore[method-assign]
+    fails = "nothing"
     *_, answer = stage.send(**ask, n=4)
     facts = answer["tails"][STREAM] if kind == "sync" else answer
     assert facts["again"] == AGAIN_MS, "until now nobody pushed to it"
@@ -714,6 +714,16 @@ def test_a_sub_that_replays_too_much_waits_for_the_next_minute(stage: Stage) -> 
     assert len(stage.send("other", type="subscribe", stream=STREAM, n=1)) > 1
     stage.clock.advance(60)
     assert len(stage.send(type="subscribe", stream=STREAM, n=2)) > 1
+
+
+def test_many_small_answers_count_as_much_as_large_ones(stage: Stage) -> None:
+    stage.write(chunks=2_000)
+    stage.connect()
+    minute, sent = stage.clock() // 60_000, 0
+    for n in range(1, 20):
+        frame, _ = stage.send(type="subscribe", stream=STREAM, n=n)
+        sent += len(json.dumps(frame, separators=(",", ":")))
+    assert 0 <= sent - stage.state.spend("u7", minute, 0, 0) < 64_000 < sent
 
 
 def test_a_small_answer_costs_no_write(stage: Stage) -> None:

@@ -50,9 +50,25 @@ class Rate:
 class Spent:
     """Which subs may have no more replays in this minute, as far as is known here."""
 
+    # What is not worth a write of its own waits here until it is, of so many subs.
+    _WORTH_A_WRITE = 64_000
+    _KEPT = 2_000
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._until: dict[str, int] = {}
+        self._owed: OrderedDict[str, tuple[int, int]] = OrderedDict()
+
+    def owe(self, sub: str, minute: int, amount: int) -> int:
+        """Add what an answer cost a sub; return what is to be written for it now."""
+        then, owed = self._owed.pop(sub, (minute, 0))
+        owed = amount + (owed if then == minute else 0)
+        if owed >= self._WORTH_A_WRITE:
+            return owed
+        self._owed[sub] = minute, owed
+        if len(self._owed) > self._KEPT:
+            self._owed.popitem(last=False)
+        return 0
 
     def over(self, sub: str, minute: int) -> bool:
         return self._until.get(sub, -1) >= minute

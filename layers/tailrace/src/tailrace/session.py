@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from .chat import Chats
 
 MAX_BAD_FRAMES = 20
-# Smaller answers do not count for the quota of their sub.
-COUNTED_BYTES = 64_000
 # API Gateway ends a connection after two hours; its rows may go a little later.
 CONNECTION_SECONDS = 7_800
 # The sub of a connection that came with an expired token; no token can have it.
@@ -265,11 +263,12 @@ class Session:
 
     def _account(self, connection: Connection, answer: Answer) -> None:
         self._count("ReplayedChunks", answer.chunks)
-        if answer.bytes < COUNTED_BYTES:
-            return
         sub, minute = connection.rights.sub, self._clock() // 60_000
+        owed = self._spent.owe(sub, minute, answer.bytes)
+        if not owed:
+            return
         with contextlib.suppress(Unavailable):
-            spent = self._state.spend(sub, minute, answer.bytes, self._now() + 300)
+            spent = self._state.spend(sub, minute, owed, self._now() + 300)
             self._spent.learn(sub, minute, spent)
 
     def _serve(
