@@ -228,6 +228,37 @@ def test_in_direct_delivery_what_is_put_in_process_is_pushed(
     ]
 
 
+def test_that_no_watcher_can_be_reached_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job whose network has a way to DynamoDB only. One watcher out of reach, among
+    others, is no fault of ours."""
+    world, reached = World(), {"c2"}
+
+    class Gateway:
+        def __init__(self, session: Any, url: str, *, connections: int) -> None: ...
+
+        def push(self, connection: str, frame: str) -> Push:
+            return Push.DONE if connection in reached else Push.FAILED
+
+    for id in ("c1", "c2"):
+        world.state.subscribe(Subscription(STREAM, id, 1, 2**40), 0)
+    monkeypatch.setattr(deployment, "ApiGateway", Gateway)
+    monkeypatch.setattr(deployment, "DynamoDBLog", lambda *_: world.store)
+    monkeypatch.setattr(deployment, "DynamoDBState", lambda *_: world.state)
+    transport = find_transport(environ={**TABLES, **DIRECT})
+    run = new_run(transport.clock(), bytes(10))
+    answer = transport.open(
+        STREAM, run, "w", on_active="supersede", lease=30, meta=None
+    )
+    for said in ([], ["pushes to watchers fail: no watcher can be reached"]):
+        for _ in range(40):
+            answer = transport.append(STREAM, run, "w", answer.next, ["1"])
+            transport.renew(STREAM, run, "w", lease=30, handed_over=True)
+        assert [one.getMessage() for one in caplog.records] == said
+        reached.clear()
+
+
 def test_a_process_makes_each_client_once(clients: dict[str, int]) -> None:
     first = find_transport(environ=TABLES)
     assert find_transport(environ=TABLES) is first

@@ -227,7 +227,8 @@ def test_who_was_slow_is_pushed_to_again_once_it_has_taken_an_answer(
         return Push.SLOW if fails in frame[:20] else push(connection, frame)
 
     stage.gateway.push = some_fail  # type: ignore[method-assign]
-    for n, fails in ((2, '"slice"'), (3, 'ed"')):
+    for n, wanted in ((2, '"slice"'), (3, 'ed"')):
+        fails = wanted
         stage.send(**ask, n=n)
         (row,) = stage.state.subscribers(STREAM)
         assert (row.n, row.slow_until) == (n, until)  # type: ignore[union-attr]

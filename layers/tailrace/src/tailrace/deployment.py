@@ -53,6 +53,8 @@ _CONNECTIONS = 128
 _INVOKE_SECONDS = 10
 # How long an `end` or a handover waits for the pushes of its stream, at most.
 _SETTLE_SECONDS = 1.0
+# So many slices that could not be pushed, and none that could, are told.
+_IN_VAIN = 20
 # CloudFormation lets an account ask little at a time: for jobs that start together.
 _TRIES = 8
 
@@ -199,15 +201,17 @@ def _background(found: Deployment, state: DynamoDBState, clock: AwsClock) -> Bac
         raise Invalid("no gateway is known: TAILRACE_CONNECTIONS_URL")
     session = boto3.DEFAULT_SESSION or boto3.Session()
     gateway = ApiGateway(session, found.connections_url, connections=PUSHERS)
+    complaint = _Complaint()
     return background(
         state,
         gateway,
         clock,
-        _Complaint(),
+        complaint,
         relay=LambdaRelay(_invoker, found.fanout_function)
         if found.fanout_function
         else None,
         interval=found.push_interval,
+        count=complaint.count,
     )
 
 
@@ -227,12 +231,26 @@ class _Complaint:
 
     def __init__(self) -> None:
         self._said: float | None = None
+        self._in_vain = 0
 
     def __call__(self, error: Exception) -> None:
+        self._say(type(error).__name__)
+
+    def count(self, name: str, value: int) -> None:
+        """Take what deliveries count. One client that is out of reach is no fault of
+        ours; where none is in reach, it is the gateway that is not."""
+        if name == "SlicesPushed" and value:
+            self._in_vain = 0
+        elif name == "SlicesDropped":
+            self._in_vain += value
+            if self._in_vain >= _IN_VAIN:
+                self._say("no watcher can be reached")
+
+    def _say(self, what: str) -> None:
         now = time.monotonic()
         if self._said is None or now - self._said >= 60:
             self._said = now
-            _log.warning("pushes to watchers fail: %s", type(error).__name__)
+            _log.warning("pushes to watchers fail: %s", what)
 
 
 _OUTPUTS = {
