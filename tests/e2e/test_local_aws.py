@@ -20,7 +20,9 @@ from demo.local_aws import REGION, ROOT
 
 TIMEOUT = 30
 HOLDER = """
-import threading
+import signal, threading
+# A shell that starts tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from demo.local_aws import local_aws
 with local_aws() as aws:
     print(aws.endpoint, aws.log_file, flush=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from demo import chat
 from demo.local_aws import ROOT
@@ -27,6 +27,10 @@ from tests.support.chatting import Site, bundle
 from tests.support.deployed import Deployed
 from tests.support.proxy import MAX_UP, Proxy
 from tests.support.watching import Watching
+
+# The local AWS runs a function's process for each call, on whatever is left of the
+# machine.
+expect.set_options(timeout=30_000)
 
 OUTPUT = ROOT / "tests" / "output"
 # No sandbox: tests may run as root in a container. The rest is what phones home.

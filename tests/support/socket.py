@@ -17,7 +17,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 Frame = dict[str, Any]
-TIMEOUT = 30
+TIMEOUT = 60
 
 
 class Socket:
