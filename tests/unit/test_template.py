@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import json
 import re
 import tomllib
@@ -550,10 +551,10 @@ def test_the_package_and_the_template_default_to_the_same() -> None:
     assert parameters["PushInterval"]["Default"] == defaults.push_interval
 
 
-def test_ten_alarms_watch_the_stack_and_one_more_its_chats() -> None:
+def test_eleven_alarms_watch_the_stack_and_one_more_its_chats() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
-    assert len([one for one in alarms.values() if "Condition" not in one]) == 10
-    assert len(alarms) == 11
+    assert len([one for one in alarms.values() if "Condition" not in one]) == 11
+    assert len(alarms) == 12
     watched = {alarm["Properties"]["MetricName"] for alarm in alarms.values()}
     assert watched == {
         "ApproximateNumberOfMessagesVisible",
@@ -564,6 +565,43 @@ def test_ten_alarms_watch_the_stack_and_one_more_its_chats() -> None:
         "WriteThrottleEvents",
     }
     assert properties("FeedLagAlarm")["Threshold"] == 5000
+
+
+def test_what_a_table_refuses_rings() -> None:
+    """But reads of the log: whoever is refused one asks again."""
+    watched = [
+        (alarm["Properties"]["MetricName"], alarm["Properties"]["Dimensions"])
+        for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        if alarm["Properties"]["Namespace"] == "AWS/DynamoDB"
+    ]
+    assert sorted((metric, table["Value"]["Ref"]) for metric, (table,) in watched) == [
+        ("ReadThrottleEvents", "State"),
+        ("WriteThrottleEvents", "Log"),
+        ("WriteThrottleEvents", "State"),
+    ]
+
+
+def test_what_either_table_refuses_is_on_the_dashboard() -> None:
+    body = json.loads(properties("Dashboard")["DashboardBody"]["Fn::Sub"])
+    drawn = [
+        metric
+        for widget in body["widgets"]
+        for metric in spelt_out(widget["properties"]["metrics"])
+    ]
+    for kind, table in itertools.product(("Read", "Write"), ("Log", "State")):
+        metric = ["AWS/DynamoDB", f"{kind}ThrottleEvents", "TableName", f"${{{table}}}"]
+        assert metric in drawn
+
+
+def spelt_out(metrics: list[list[Any]]) -> Iterator[list[str]]:
+    """Return metrics without CloudWatch's "." and "...", which repeat what is above."""
+    above: list[str] = []
+    for metric in metrics:
+        names = [name for name in metric if isinstance(name, str)]
+        if names[0] == "...":
+            names = above[: len(above) - len(names) + 1] + names[1:]
+        above = [above[at] if name == "." else name for at, name in enumerate(names)]
+        yield above
 
 
 # --- what is locked ---------------------------------------------------------------
