@@ -72,6 +72,28 @@ def opened(api: Api) -> Api:
     return api
 
 
+@pytest.mark.parametrize(
+    ("call", "looks"),
+    [
+        ({"operation": "open", "run": R2, "writer": "v"}, True),
+        ({"operation": "tail"}, True),
+        ({"operation": "read"}, True),
+        ({"chunks": ["more"]}, True),
+        ({"operation": "claim", "run": R1, "writer": "v"}, False),
+        ({"operation": "renew", "run": R1, "writer": "w"}, False),
+        ({"operation": "watchers"}, False),
+    ],
+)
+def test_who_looks_ends_a_run_that_is_past_due(
+    api: Api, call: dict[str, Any], looks: bool
+) -> None:
+    api.call("open", **BASE, lease=10)
+    api.clock.advance(10)
+    assert "error" not in api.handle({"stream": STREAM, **call})
+    ends = [record.reason for record in api.records() if record.kind == "end"]
+    assert ends == (["producer_lost"] if looks else [])
+
+
 def test_a_run_from_open_to_end(api: Api) -> None:
     assert api.call("open", **BASE, meta={"model": "m"}, lease=60) == {
         "stream": STREAM,
