@@ -40,7 +40,7 @@ $(TOOLS)/uv/bin/uv:
 	@echo "No uv found: installing one into $(TOOLS)/uv"
 	@$(PYTHON) -m venv $(TOOLS)/uv || \
 		{ echo "This needs Python's venv and pip (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	@$(TOOLS)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(TOOLS)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 $(ENVIRONMENT): requirements.lock $(PACKAGE)/pyproject.toml | $(UV)
 	@echo "Installing the Python tools into .venv"
@@ -78,7 +78,7 @@ RIVALS := bench/rivals/node_modules/.installed
 
 $(RIVALS): bench/rivals/package-lock.json bench/rivals/package.json bench/rivals/.npmrc
 	@echo "Installing the rivals into bench/rivals/node_modules"
-	@npm install --no-save --silent --prefix bench/rivals
+	@npm ci --silent --prefix bench/rivals
 	@touch $@
 
 # --- develop ----------------------------------------------------------------
