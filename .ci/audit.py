@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+# The smallest first: a quick way to see that there is nobody to ask.
+PYTHON = ("layers/tailrace/requirements.lock", "requirements.lock")
+JAVASCRIPT = ("bench/rivals/package-lock.json", "clients/js/package-lock.json")
 UNREACHABLE = ("ConnectionError", "Failed to resolve", "timed out", "Max retries")
 UNREACHABLE_NPM = ("ENOTFOUND", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "EAI_AGAIN")
 
@@ -87,16 +90,22 @@ def _python(lock: str) -> Verdict:
     return python(lock, done.stdout, done.stderr)
 
 
+def _javascript(lock: str) -> Verdict:
+    done = _run("npm", "audit", "--json", cwd=(ROOT / lock).parent)
+    return javascript(lock, done.stdout)
+
+
 def main() -> int:
-    # The layer's first: the few that are deployed, and a quick way to see that there
-    # is nobody to ask.
-    verdicts = [_python("layers/tailrace/requirements.lock")]
-    if "SKIPPED" not in verdicts[0].line:
-        verdicts.append(_python("requirements.lock"))
-    else:
-        verdicts.append(_skipped("pip-audit", "requirements.lock"))
-    client = _run("npm", "audit", "--json", cwd=ROOT / "clients/js")
-    verdicts.append(javascript("clients/js/package-lock.json", client.stdout))
+    verdicts: list[Verdict] = []
+    for audit, tool, locks in (
+        (_python, "pip-audit", PYTHON),
+        (_javascript, "npm audit", JAVASCRIPT),
+    ):
+        first, *others = locks
+        verdict = audit(first)
+        asked = "SKIPPED" not in verdict.line
+        verdicts += [verdict]
+        verdicts += [audit(lock) if asked else _skipped(tool, lock) for lock in others]
     for verdict in verdicts:
         print(verdict.line, file=sys.stdout if verdict.ok else sys.stderr)
     return 0 if all(verdict.ok for verdict in verdicts) else 1

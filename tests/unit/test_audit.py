@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PATH = Path(__file__).parents[2] / ".ci/audit.py"
 spec = importlib.util.spec_from_file_location("audit", PATH)
@@ -61,3 +64,32 @@ def test_a_finding_in_the_browser_client_fails() -> None:
     assert none[0]
     assert not some[0]
     assert "x: high" in some[1]
+
+
+def test_every_lock_file_is_audited(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    def run(*command: str, cwd: Path = audit.ROOT) -> object:
+        ran.append(command)
+        lock = command[-1] if command[0] == "pip-audit" else f"{cwd}/package-lock.json"
+        assert (audit.ROOT / lock).exists()
+        found = '{"dependencies": [], "vulnerabilities": {}}'
+        return subprocess.CompletedProcess(command, 0, found, "")
+
+    monkeypatch.setattr(audit, "_run", run)
+    assert audit.main() == 0
+    ours = [
+        path.relative_to(audit.ROOT)
+        for name in ("*.lock", "package-lock.json")
+        for path in audit.ROOT.rglob(name)
+    ]
+    listed = [
+        str(path)
+        for path in ours
+        if not any(part[0] == "." or part == "node_modules" for part in path.parts)
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.split(": ")[1] for line in lines) == sorted(listed)
+    assert len(ran) == len(listed)
