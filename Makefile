@@ -12,7 +12,8 @@ TOOLS := .tools
 # uv from the PATH, or a private one.
 UV := $(or $(shell command -v uv 2>/dev/null),$(TOOLS)/uv/bin/uv)
 PACKAGE := layers/tailrace
-TYPED := $(PACKAGE)/src $(wildcard functions/*) demo tests $(wildcard bench)
+TYPED := $(PACKAGE)/src $(wildcard functions/*) demo tests bench examples \
+	docs/api.py .ci/audit.py
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export SAM_CLI_TELEMETRY := 0
