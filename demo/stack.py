@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_sqs import SQSClient
 
 TEMPLATE = ROOT / "template.yaml"
 STACK_NAME = "tailrace"
@@ -84,11 +83,6 @@ class LocalStack:
         """The ARN of the secret that holds the signing keys."""
         return self.outputs["KeyRingArn"]
 
-    @property
-    def feed_failures(self) -> str:
-        """The URL of the queue behind the change feed."""
-        return self.outputs["FeedFailuresUrl"]
-
     def function(self, name: FunctionName) -> str:
         return self.outputs[f"{name.capitalize()}FunctionName"]
 
@@ -135,10 +129,6 @@ class LocalStack:
         return self._session.client(
             "secretsmanager", endpoint_url=self.endpoint, config=_CLIENT
         )
-
-    @functools.cached_property
-    def sqs(self) -> "SQSClient":
-        return self._session.client("sqs", endpoint_url=self.endpoint, config=_CLIENT)
 
 
 @contextlib.contextmanager

@@ -333,7 +333,6 @@ class Case:
         return f"{self.function}-{self.action.split(':')[1]}-{self.on}"
 
 
-SECRET = "secretsmanager:GetSecretValue"
 CONNECTIONS = "execute-api:ManageConnections"
 NAMES: tuple[str, ...] = get_args(On)
 CASES = [

@@ -59,7 +59,6 @@ class Connection:
         self.handling = 0
         self.overlapped = False
         self.active_at = 0
-        self.junk = 0
         # What its tokens have granted, as the world knows it.
         self.tokens: list[tuple[int, str, frozenset[str], frozenset[str]]] = []
 

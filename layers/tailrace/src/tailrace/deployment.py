@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import boto3
 from botocore.exceptions import ClientError
@@ -43,8 +43,6 @@ from .ports import LogStore
 from .transports import Transport
 from .transports.function import PublishFunction
 from .transports.in_process import InProcess
-
-Kind = Literal["function", "in-process"]
 
 # As many calls as there may be producers at once: a pool that is too small throws
 # connections away.

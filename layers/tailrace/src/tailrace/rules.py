@@ -130,11 +130,10 @@ def _follow(
 class Met:
     """A put met a record that does not refuse it.
 
-    `behind` is the record to go on behind; `rest` are the chunk texts that are not in
-    yet. `done`: nothing is left to put, `behind` is what was wanted.
+    `rest` are the chunk texts that are not in yet, to be put behind it. `done`: nothing
+    is left to put, it is what was wanted.
     """
 
-    behind: Record
     rest: tuple[str, ...] = ()
     done: bool = False
 
@@ -149,13 +148,13 @@ def meet(put: Record, winner: Record) -> Met:
     if winner.kind == put.kind and winner.chunks == put.chunks:
         if winner.reason != put.reason:
             raise refusal(put.run, winner)
-        return Met(winner, done=True)
+        return Met(done=True)
     if winner.kind in ("open", "claim"):
-        return Met(winner, _texts(put))
+        return Met(_texts(put))
     if winner.kind == "end":
         raise refusal(put.run, winner)
     if put.kind != "data":
-        return Met(winner)
+        return Met()
     ours, theirs = _texts(put), _texts(winner)
     if ours[: len(theirs)] != theirs:
         raise Fenced(
@@ -163,7 +162,7 @@ def meet(put: Record, winner: Record) -> Met:
             run=put.run,
             epoch=winner.epoch,
         )
-    return Met(winner, ours[len(theirs) :])
+    return Met(ours[len(theirs) :])
 
 
 def refusal(run: str, record: Record) -> TailraceError:
