@@ -23,12 +23,13 @@ Mode = Literal["ui-message", "text"]
 """`ui-message`: chunks of the AI SDK. `text`: chunks that are texts, or objects of
 nothing but a `text` or a `delta`."""
 
-# The text that grows, and of what.
-_DELTAS = {
+DELTAS = {
     "text-delta": ("delta", "id"),
     "reasoning-delta": ("delta", "id"),
     "tool-input-delta": ("inputTextDelta", "toolCallId"),
 }
+"""Of the AI SDK's chunks that let something grow: the member with the text, and the one
+that says of what."""
 
 # What a chunk costs in a frame beyond its text: commas, and its count.
 _BESIDE = 8
@@ -180,7 +181,7 @@ def _delta(value: Any, mode: Mode) -> tuple[str | None, Any]:
         return None, None
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         return None, None
-    name, of = _DELTAS.get(value["type"], ("", ""))
+    name, of = DELTAS.get(value["type"], ("", ""))
     piece = value.get(name)
     if not isinstance(piece, str) or not isinstance(value.get(of), str):
         return None, None

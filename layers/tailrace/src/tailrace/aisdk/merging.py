@@ -10,14 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from ..compaction import DELTAS
 from .answer import Chunk
 
-# The text that grows, and of what.
-_DELTAS = {
-    "text-delta": ("delta", "id"),
-    "reasoning-delta": ("delta", "id"),
-    "tool-input-delta": ("inputTextDelta", "toolCallId"),
-}
 _MAX_CHARS = 4_000
 
 
@@ -37,7 +32,7 @@ def merged(
     began = 0.0
     shown: tuple[str, str] | None = None
     for chunk in chunks:
-        name, of = _DELTAS.get(chunk["type"], ("", ""))
+        name, of = DELTAS.get(chunk["type"], ("", ""))
         now = clock()
         if growing is not None:
             alike = name != "" and _rest(chunk, name) == _rest(growing, name)
@@ -62,5 +57,5 @@ def _rest(chunk: Chunk, name: str) -> Chunk:
 
 
 def _join(first: Chunk, pieces: list[str]) -> Chunk:
-    name, _ = _DELTAS[first["type"]]
+    name, _ = DELTAS[first["type"]]
     return {**first, name: "".join(pieces)}
