@@ -191,6 +191,10 @@ def test_the_mode_of_delivery_is_found_with_the_tables(
     assert (told.delivery, told.push_interval) == ("Direct", 100)
     assert told.connections_url == "http://gateway"
     assert find("stack", {"TAILRACE_DELIVERY": "Feed"}).delivery == "Direct"
+    stack = {"TAILRACE_STACK": "stack"}
+    assert find(None, {**stack, "TAILRACE_PUSH_INTERVAL": "0"}).push_interval == 0
+    unset = {"TAILRACE_PUSH_INTERVAL": "", "TAILRACE_RETENTION_HOURS": ""}
+    assert find(None, {**stack, **unset}) == found
 
 
 def test_in_direct_delivery_what_is_put_in_process_is_pushed(

@@ -107,10 +107,11 @@ def find(
         "fanout_function": settings.fanout_function,
         "transport": transport,
     }
+    told = {name: value for name, value in told.items() if value}
     for name in ("retention_hours", "lease_seconds", "delivery", "push_interval"):
-        if f"TAILRACE_{name.upper()}" in environ:
+        if environ.get(f"TAILRACE_{name.upper()}"):
             told[name] = getattr(settings, name)
-    return replace(found, **{name: value for name, value in told.items() if value})
+    return replace(found, **told)
 
 
 def of_stack(name: str) -> Deployment:
