@@ -42,7 +42,8 @@ class TailraceError(Exception):
         return _rebuild, (type(self), self.message, self.facts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the `error` object of the publish API."""
+        """Return code, message, `retryable` and facts: the `error` of the publish API,
+        of a `synced` tail, and what an `error` frame has beside its type."""
         return {
             "code": self.code,
             "message": self.message,
