@@ -4,6 +4,7 @@ Ctrl-C stops all of it.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -46,11 +47,13 @@ def main() -> int:
                 progress=progress,
             ) as stack,
             serving(server, stack) as url,
+            contextlib.ExitStack() as left,
         ):
             progress("Building the chat")
             chat.build_page()
             chat.deploy_job(stack)
             progress.done()
+            left.callback(ENVIRONMENT.unlink, missing_ok=True)
             ENVIRONMENT.write_text(json.dumps(stack.sam_local_environment(), indent=2))
             logs = stack.aws.log_file.parent
             lines = (f"Open  {url}", f"Chat  {url}/chat/", f"Logs  {logs}")
