@@ -146,10 +146,14 @@ bench: rivals ## Measure everything; beside rivals, where there are any
 	$(NO_ACCOUNT) $(BIN)/python -m bench.posts
 	$(NO_ACCOUNT) $(BIN)/python -m bench.startup
 	$(NO_ACCOUNT) $(BIN)/python -m bench.producer
+	$(NO_ACCOUNT) $(BIN)/python -m bench.compaction
 	$(NO_ACCOUNT) $(BIN)/python -m bench.cpu
 	$(NO_ACCOUNT) $(BIN)/python -m bench.cost
 	$(NO_ACCOUNT) $(BIN)/python -m bench.latency
 	$(NO_ACCOUNT) $(BIN)/python -m bench.limits
+	npm run bench --silent --prefix clients/js
+	$(NO_ACCOUNT) $(BIN)/python -m bench.load
+	$(NO_ACCOUNT) $(BIN)/python -m bench.load --audience
 
 .PHONY: bench-quick
 bench-quick: $(ENVIRONMENT) $(RUNTIME) ## Compare costs and speeds with the figures that are kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,14 @@ def test_a_figure_that_was_changed_by_hand_is_found() -> None:
 def test_a_readme_without_a_place_for_a_table_is_refused() -> None:
     with pytest.raises(KeyError, match="cost: lines"):
         report.filled(report.README.read_text().replace("cost: lines", ""))
+
+
+def test_make_bench_measures_all_that_is_listed() -> None:
+    readme, makefile = report.README, report.README.parents[1] / "Makefile"
+    listed = re.findall(r"^\| `.*-m (bench\.\w+)` ", readme.read_text(), re.MULTILINE)
+    text = makefile.read_text()
+    (recipe,) = re.findall(r"^bench: .*\n((?:\t.*\n)+)", text, re.MULTILINE)
+    measured = re.findall(r"-m (bench\.\w+)\n", recipe)
+    assert listed
+    assert sorted(measured) == sorted(listed)
+    assert "npm run bench" in recipe
