@@ -551,16 +551,15 @@ def test_the_package_and_the_template_default_to_the_same() -> None:
     assert parameters["PushInterval"]["Default"] == defaults.push_interval
 
 
-def test_eleven_alarms_watch_the_stack_and_one_more_its_chats() -> None:
+def test_ten_alarms_watch_the_stack_and_one_more_its_chats() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
-    assert len([one for one in alarms.values() if "Condition" not in one]) == 11
-    assert len(alarms) == 12
+    assert len([one for one in alarms.values() if "Condition" not in one]) == 10
+    assert len(alarms) == 11
     watched = {alarm["Properties"]["MetricName"] for alarm in alarms.values()}
     assert watched == {
         "ApproximateNumberOfMessagesVisible",
         "Errors",
         "IteratorAge",
-        "ReadThrottleEvents",
         "Throttles",
         "WriteThrottleEvents",
     }
@@ -568,14 +567,13 @@ def test_eleven_alarms_watch_the_stack_and_one_more_its_chats() -> None:
 
 
 def test_what_a_table_refuses_rings() -> None:
-    """But reads of the log: whoever is refused one asks again."""
+    """But reads: whoever is refused one asks again, and what is late rings as such."""
     watched = [
         (alarm["Properties"]["MetricName"], alarm["Properties"]["Dimensions"])
         for alarm in of_type("AWS::CloudWatch::Alarm").values()
         if alarm["Properties"]["Namespace"] == "AWS/DynamoDB"
     ]
     assert sorted((metric, table["Value"]["Ref"]) for metric, (table,) in watched) == [
-        ("ReadThrottleEvents", "State"),
         ("WriteThrottleEvents", "Log"),
         ("WriteThrottleEvents", "State"),
     ]
