@@ -127,7 +127,7 @@ class PackageTab:
         if after is not None:
             reader.begins_at = after.seq + 1
             reader.cursor = (after.run, after.seq)
-        follow = id not in self.one_run
+        follow = reader.follow = id not in self.one_run
         self.tell("watch", id, stream, after=after, run=run, follow=follow)
 
     def unwatch(self, id: str) -> None:

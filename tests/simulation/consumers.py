@@ -42,6 +42,7 @@ class Reader:
     tries: int = 0
     begins_at: int = -1
     placed: bool = False
+    follow: bool = True
     trail: dict[str, int] = field(default_factory=dict)
 
     @property

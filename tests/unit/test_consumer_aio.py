@@ -234,7 +234,31 @@ async def test_who_iterates_the_chunks_is_told_that_the_producer_is_lost(
     with pytest.raises(StreamEnded) as lost:
         _ = [chunk async for chunk in watching]
     assert lost.value.reason == "producer_lost"
-    assert watching.cursor == {"run": stream.run, "seq": 3, "ended": True}
+    cursor = {"run": stream.run, "seq": 3, "ended": True, "lost": True}
+    assert watching.cursor == cursor
+
+
+async def test_who_waits_for_a_lost_run_is_shown_no_other(server: LocalServer) -> None:
+    stream = await produce(server, lease=1).open()
+    await stream.write("a")
+    await stream.hand_over()
+    while server.log.look(STREAM).active:
+        await asyncio.sleep(0.05)
+    async with produce(server) as another:
+        await another.write("x")
+    events = [
+        one
+        async for one in consume(
+            server.url, server.token(), STREAM, run=stream.run
+        ).events()
+    ]
+    assert chunks_of(events) == ["a"]
+    ends = [one.reason for one in events if one.type == "end"]
+    assert ends == ["producer_lost", "superseded"]
+    cursor = {"run": stream.run, "seq": 3, "ended": True, "lost": True}
+    with pytest.raises(StreamEnded) as superseded:
+        await read(server, after=cursor)
+    assert superseded.value.reason == "superseded"
 
 
 # ---- positions -----------------------------------------------------------------------

@@ -194,13 +194,20 @@ class Turn {
 
   async #pump() {
     const { clock } = this.how;
+    /** @type {{reason: string} | null} */
+    let lost = null;
     try {
       for await (const event of this.reader.events()) {
         this.run = event.run;
         clock.clearTimeout(this.#lost);
         if (event.type === "chunk") this.#give(/** @type {Chunk} */ (event.chunk));
-        if (event.type !== "end") continue;
-        if (event.reason !== "producer_lost") return this.#end(event);
+        if (event.type !== "end") {
+          lost = null;
+          continue;
+        }
+        // Another run has begun behind one that was lost: the job failed, nobody replaced it.
+        if (event.reason !== "producer_lost") return this.#end(lost ?? event);
+        lost = event;
         this.#lost = clock.setTimeout(() => this.#end(event), GRACE);
       }
       if (!this.#over) this.close();

@@ -19,7 +19,7 @@
  * @property {import("./types.js").Compact} [compact] how it wants its replay
  * @property {string | null} wanted the run asked for by name, until it begins
  * @property {Cursor | null} cursor null until something places it; replaced, never changed
- * @property {string | null} shown the run begun and not ended
+ * @property {string | null} shown the run begun that may go on
  * @property {readonly Came[]} held slices that lie ahead, by seq; replaced, never changed
  * @property {number} tail last seq known to exist
  * @property {number} gapAt when to ask, or Infinity
@@ -87,7 +87,7 @@ export const watch = ({ stream, after = null, run = null, follow = false, compac
   compact,
   wanted: after ? null : run,
   cursor: after,
-  shown: after && !after.ended ? after.run : null,
+  shown: after && (!after.ended || (after.lost && !follow)) ? after.run : null,
   held: [],
   tail: 0,
   gapAt: now,
@@ -171,10 +171,13 @@ function take(reader, slice, out) {
   const due = cursor ? cursor.seq + 1 : 0;
   out.push({ type: "deliver", slice: slice.seq < due ? trim(slice, due) : slice });
   reader.wanted = null;
-  reader.shown = end ? null : run;
+  reader.shown = run;
   reader.cursor = { run, seq: slice.next - 1, ...(end && { ended: true }) };
-  // A run presumed dead may still be claimed and go on: the reader stays.
-  if (end) reader.done = end.reason !== "producer_lost" && !reader.follow;
+  // A run presumed dead may still be claimed: who reads no other waits for that.
+  if (end && (reader.follow || end.reason !== "producer_lost")) {
+    reader.shown = null;
+    reader.done = !reader.follow;
+  }
 }
 
 /**
@@ -307,7 +310,7 @@ function confirm(reader, asked, { run, tail, active }) {
     // Where an open should follow, a run lies behind, or none that could open here goes on:
     // of a log begun anew.
     if (tail === asked.seq || run < asked.start) reader.cursor = null;
-  } else if (tail === asked.seq && reader.shown && run === asked.run && !active) {
+  } else if (tail === asked.seq && reader.shown && run === asked.run && !active && !asked.ended) {
     // The run ended at a cursor that was kept without its `ended`.
     reader.shown = null;
     reader.cursor = { ...asked, ended: true };

@@ -204,7 +204,10 @@ export function createReader(port, name, options) {
     const { type, run, seq } = event;
     event.shown = port.time();
     end = type === "end" ? { run, reason: event.reason, message: event.message } : null;
-    if (seq !== null || cursor) cursor = { run, seq: seq ?? cursor?.seq ?? 0, ...(end && { ended: true }) };
+    if (seq !== null || cursor) {
+      cursor = { run, seq: seq ?? cursor?.seq ?? 0, ...(end && { ended: true }) };
+      if (end?.reason === LOST) cursor.lost = true;
+    }
   }
 
   function events() {

@@ -4,9 +4,10 @@
  * @typedef {null | boolean | number | string | Json[] | {[key: string]: Json}} Json
  *   What a chunk may be.
  *
- * @typedef {{run: string | null, seq: number, ended?: boolean, start?: string}} Cursor
+ * @typedef {{run: string | null, seq: number, ended?: boolean, lost?: boolean, start?: string}} Cursor
  *   The last thing received in order. `run` null: whatever holds `seq + 1`. `ended`: `seq` is
- *   the end of its run, so that a later `open` supersedes nothing. Plain JSON, to be kept.
+ *   the end of its run, so that a later `open` supersedes nothing; but `lost`: it is presumed
+ *   dead, and may go on. Plain JSON, to be kept.
  *   `start`: an `open` must follow, of this run or a later one; never in what a reader hands out.
  *
  * @typedef {null | [string] | [string | null, number]} Position PROTOCOL.md §3.2, as in `sync`.

@@ -520,6 +520,21 @@ for (const major of MAJORS) {
       if (major > 5) assert.equal(chat.finished[0].finishReason, "interrupted");
     });
 
+    test("an answer whose job was lost is not replaced by the one behind it", async () => {
+      const { w, chat, sent } = await halfway();
+      w.write(
+        (log) => log.end("producer_lost"),
+        (log) => log.open(runId(90), {}),
+      );
+      w.say(start("a90"), textStart("t90"), delta("another answer", "t90"), textEnd("t90"), finish);
+      w.end("completed");
+      await w.run(4_000);
+      await sent;
+      assert.equal(textOf(chat), "Hel");
+      assert.equal(chat.status, "error");
+      assert.equal(chat.error.message, "The answer broke off.");
+    });
+
     test("a run that was retried goes on when it is asked for again", async () => {
       // Sequence numbers of two attempts: https://github.com/nesquena/hermes-webui/pull/3125
       const { w, chat, sent } = await halfway();

@@ -62,10 +62,21 @@ const SHOWN_WRONG = [
   [
     "a run that ended is not superseded",
     "cursor.js",
-    swap("reader.shown = end ? null : run", "reader.shown = run"),
+    swap("reader.shown = null;\n    reader.done", "reader.done"),
   ],
-  ["a run presumed dead may go on", "cursor.js", swap('end.reason !== "producer_lost" && ', "")],
-  ["a follower goes on", "cursor.js", swap('"producer_lost" && !reader.follow', '"producer_lost"')],
+  [
+    "a run presumed dead may go on",
+    "cursor.js",
+    swap('(reader.follow || end.reason !== "producer_lost")', "true"),
+  ],
+  [
+    "a run presumed dead is not followed by another",
+    "cursor.js",
+    swap("reader.shown = run;", 'reader.shown = end?.reason === "producer_lost" ? null : run;'),
+  ],
+  ["a run presumed dead has not ended for who asks again", "cursor.js", swap(" && !asked.ended) {", ") {")],
+  ["a kept cursor says that its run is presumed dead", "cursor.js", swap("(after.lost && !follow)", "false")],
+  ["a follower goes on", "cursor.js", swap("reader.done = !reader.follow;\n  }", "reader.done = true;\n  }")],
   [
     "a run whose rest is gone expires",
     "cursor.js",

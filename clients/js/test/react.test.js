@@ -239,6 +239,21 @@ test("a run presumed dead is a retryable error until it is claimed", async () =>
   assert.equal(p.container.textContent, "ab");
 });
 
+test("no other run is shown behind one presumed dead", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  await p.render();
+  await p.wait(500);
+  p.end("producer_lost");
+  p.open(2);
+  p.say("another answer");
+  await p.wait(500);
+  assert.equal(p.container.textContent, "a");
+  assert.equal(p.state.error.code, "superseded");
+  assert.equal(p.state.error.retryable, false);
+});
+
 test("a run that is shown again from its start is not shown twice", async () => {
   const p = page();
   p.open(1);

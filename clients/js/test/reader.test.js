@@ -57,6 +57,41 @@ test("a run presumed dead is read on by reading again", async () => {
   assert.ok(second.done && !second.error);
 });
 
+test("no other run is read behind one presumed dead", async () => {
+  const { network, clock, server, end } = started();
+  const client = network.client();
+  const events = collect(client.stream(STREAM).events());
+  const reader = client.stream(STREAM);
+  const first = collect(reader);
+  await clock.run(500);
+  end("producer_lost");
+  await clock.run(500);
+  assert.equal(first.error.code, "producer_lost");
+  assert.deepEqual(reader.cursor, { run: runId(1), seq: 4, ended: true, lost: true });
+  const kept = client.stream(STREAM, { after: reader.cursor });
+  const rest = [collect(reader), collect(kept)];
+  await clock.run(500);
+  server.write(
+    STREAM,
+    (log) => log.open(runId(2)),
+    (log) => log.data("another answer"),
+  );
+  await clock.run(500);
+  for (const { items, error } of rest) {
+    assert.deepEqual(items, []);
+    assert.equal(error.code, "superseded");
+    assert.equal(error.retryable, false);
+  }
+  assert.deepEqual(
+    events.items.map(({ type, reason }) => reason ?? type),
+    ["open", "chunk", "chunk", "producer_lost", "superseded"],
+  );
+  assert.ok(events.done && !events.error);
+  const next = collect(reader);
+  await clock.run(500);
+  assert.deepEqual(next.items, ["another answer"]);
+});
+
 test("a follower reads run after run, failed ones too", async () => {
   const { network, clock, server, say, end } = started();
   const got = collect(network.client().stream(STREAM, { follow: true }));

@@ -247,9 +247,9 @@ class Consumption:
 
     def _show(self, event: Event) -> None:
         """Move the cursor over what is handed out."""
-        ended = event.type == "end"
+        ended, lost = event.type == "end", event.reason == PRODUCER_LOST
         if event.seq is not None:
-            self._cursor = Cursor(event.run, event.seq, ended)
+            self._cursor = Cursor(event.run, event.seq, ended, lost=lost)
         elif self._cursor is not None:
             self._cursor = Cursor(self._cursor.run, self._cursor.seq, ended)
 

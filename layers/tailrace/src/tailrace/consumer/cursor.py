@@ -30,7 +30,8 @@ class Cursor:
     """The last thing received in order, to be kept and handed back.
 
     Without a run: whatever holds `seq` + 1. `ended`: `seq` is the end of its run, so
-    that a later `open` supersedes nothing.
+    that a later `open` supersedes nothing; but `lost`: the run is presumed dead, and
+    may go on.
     """
 
     run: str | None
@@ -39,6 +40,7 @@ class Cursor:
     start: str | None = None
     """Where the server has placed it before an `open`: the run before which none
     counts."""
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,10 @@ class Ask:
 class Reader:
     """What a reader has, and waits for.
 
-    `wanted`: the run asked for by name, until it begins. `shown`: the run begun and not
-    ended. `gap_at`: when to ask. `again_at`: when to ask although nothing seems to be
-    missing, since somebody may not have pushed to this reader yet. `tries`: asks in a
-    row that brought nothing. `catching`: until an answer has told all, so that what
+    `wanted`: the run asked for by name, until it begins. `shown`: the run begun that
+    may go on. `gap_at`: when to ask. `again_at`: when to ask although nothing seems to
+    be missing, since somebody may not have pushed to this reader yet. `tries`: asks in
+    a row that brought nothing. `catching`: until an answer has told all, so that what
     comes is no repair. `paused`: its queue is full; what comes is let go, and asked for
     later. `done`: nothing more will come.
     """
@@ -143,12 +145,13 @@ def watch(
     now: float,
 ) -> Reader:
     """Return a reader that begins."""
+    begun = after and (not after.ended or (after.lost and not follow))
     return Reader(
         stream,
         wanted=None if after else run,
         cursor=after,
         follow=follow,
-        shown=after.run if after and not after.ended else None,
+        shown=after.run if after and begun else None,
         gap_at=now,
     )
 
@@ -282,14 +285,15 @@ def _take(reader: Reader, piece: Piece, out: list[Output]) -> None:
             return
     due = reader.cursor.seq + 1 if reader.cursor else 0
     out.append(Delivered(piece.behind(due) if piece.seq < due else piece))
-    ended = piece.end is not None
     reader.wanted = None
-    reader.shown = None if ended else piece.run
-    reader.cursor = Cursor(piece.run, piece.next - 1, ended)
-    if piece.end is not None:
-        # A run presumed dead may still be claimed and go on: the reader stays.
-        lost = piece.end.get("reason") == PRODUCER_LOST
-        reader.done = not lost and not reader.follow
+    reader.shown = piece.run
+    reader.cursor = Cursor(piece.run, piece.next - 1, piece.end is not None)
+    if piece.end is None:
+        return
+    # A run presumed dead may still be claimed: who reads no other waits for that.
+    if reader.follow or piece.end.get("reason") != PRODUCER_LOST:
+        reader.shown = None
+        reader.done = not reader.follow
 
 
 def _conclude(
@@ -405,7 +409,9 @@ def _confirm(reader: Reader, asked: Cursor, answer: Mapping[str, Any]) -> None:
         # goes on: of a log begun anew.
         if at_tail or run < asked.start:
             reader.cursor = None
-    elif at_tail and reader.shown and run == asked.run and not answer.get("active"):
+    elif asked.ended or answer.get("active"):
+        return
+    elif at_tail and reader.shown and run == asked.run:
         # The run ended at a cursor that was kept without its `ended`.
         reader.shown = None
         reader.cursor = Cursor(asked.run, asked.seq, ended=True)

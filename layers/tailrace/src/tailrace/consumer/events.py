@@ -77,13 +77,15 @@ def kept_cursor(cursor: Cursor | None) -> dict[str, Any] | None:
     """Return a cursor as plain JSON."""
     if cursor is None:
         return None
-    ended = {"ended": True} if cursor.ended else {}
-    return {"run": cursor.run, "seq": cursor.seq, **ended}
+    how = {"ended": cursor.ended, "lost": cursor.lost}
+    marks = {mark: True for mark, is_so in how.items() if is_so}
+    return {"run": cursor.run, "seq": cursor.seq, **marks}
 
 
 def read_cursor(kept: Mapping[str, Any]) -> Cursor:
     """Return the cursor that was kept."""
     try:
-        return Cursor(kept["run"], kept["seq"], bool(kept.get("ended")))
+        ended, lost = bool(kept.get("ended")), bool(kept.get("lost"))
+        return Cursor(kept["run"], kept["seq"], ended, lost=lost)
     except KeyError:
         raise Invalid("after: must be the cursor of an earlier consumption") from None
