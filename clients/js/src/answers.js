@@ -70,8 +70,9 @@ export const FRAMES = {
       (retryable && link.phase === "syncing" && question?.type === "sync")
     ) {
       retreat(s, link);
-    } else {
-      // A refused call says nothing of those who read.
+    } else if (question || n === undefined) {
+      // A question that was given up has been asked again. A refused call says nothing of those
+      // who read.
       trouble(s, link, error, question?.type !== "cancel" && !requestId && stream, n);
     }
   },

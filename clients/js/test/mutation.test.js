@@ -151,6 +151,11 @@ const ASKED_WRONG = [
   ["the page's return ends the wait", "links.js", swap("due: connect, wake: hurry", "due: connect")],
   ["the page's return tests the connection", "links.js", swap("wake: test", "wake: stay")],
   ["an answer on its way is waited for", "answers.js", swap("if (slice.replay)", "if (false)")],
+  [
+    "a refusal of what was given up is ignored",
+    "answers.js",
+    swap("} else if (question || n === undefined) {", "} else {"),
+  ],
   ["a frame of API Gateway is heeded", "answers.js", swap("delay(link, soon,", "void (link, soon,")],
   [
     "the old connection closes after the new one's synced",

@@ -115,7 +115,8 @@ def _error(s: State, link: Link, frame: Frame) -> None:
         and asked.type == "sync"
     ):
         retreat(s, link)
-    else:
+    elif asked is not None or n is None:
+        # (A question that was given up has been asked again.)
         if asked is not None and asked.type == "cancel":
             stream = None  # it says nothing of those who read
         _trouble(s, link, error, stream, n, retryable=retryable)
