@@ -91,7 +91,8 @@ class Player:
             case {"probed": reachable}:
                 self.feed("probed", reachable)
             case {"frame": frame}:
-                self.hear(json.dumps(frame), step)
+                for _ in range(step.get("times", 1)):
+                    self.hear(json.dumps(frame), step)
             case {"text": text}:
                 self.hear(text, step)
             case {"pause": id}:

@@ -232,7 +232,10 @@ export function receive(reader, slice, now) {
     reader.gapAt = reader.again;
   } else {
     if (what === "anew") reader.cursor = null;
-    reader.held = [...reader.held, came].sort((a, b) => a.seq - b.seq).slice(0, HELD);
+    const { run, seq, next } = came;
+    // A repeat must not take the place of another.
+    if (!reader.held.some((held) => held.run === run && held.seq === seq && held.next >= next))
+      reader.held = [...reader.held, came].sort((a, b) => a.seq - b.seq).slice(0, HELD);
   }
   if (behind(reader)) reader.gapAt = Math.min(reader.gapAt, now + GAP);
   return out;

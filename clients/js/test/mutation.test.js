@@ -117,6 +117,7 @@ const ASKED_WRONG = [
   ],
   ["slices of an earlier run are not held", "cursor.js", rule("earlier", 'ahead: "drop"', 'ahead: "hold"')],
   ["a gap is asked for after 300 ms", "cursor.js", swap("GAP = 300", "GAP = 30_000")],
+  ["a repeat is held once", "cursor.js", swap("held.next >= next", "false")],
   ["a gap is not asked for at once", "cursor.js", swap("GAP = 300", "GAP = 0")],
   ["one ask is in flight at a time", "asks.js", swap("one.ask || one.paused", "one.paused")],
   [

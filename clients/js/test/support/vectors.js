@@ -186,7 +186,7 @@ export function play({ random = 0.5, tokens = [], steps, output = {} }) {
       const kind = Object.keys(INPUTS).find((key) => key in one);
       assert.ok(kind, `no such step: ${where}`);
       const event = INPUTS[kind](one, last, state);
-      if (event) feed(event);
+      if (event) for (let times = one.times ?? 1; times > 0; times--) feed(event);
     }
   });
   assert.deepEqual(commands, [], "commands that no step expects");

@@ -24,7 +24,7 @@ from .asks import (
     sync,
 )
 from .cursor import Output, Reader, backoff
-from .links import cause, postpone, refresh_at, refused, retreat
+from .links import REFUSALS, cause, postpone, refresh_at, refused, retreat
 from .wire import GATEWAY, Frame
 
 MISSES = 3
@@ -102,7 +102,7 @@ def _error(s: State, link: Link, frame: Frame) -> None:
         # The old token may still be good: it is the server that closes.
         s.token = None
         s.refusals += 1
-        if s.refusals < MISSES:
+        if s.refusals < REFUSALS:
             link.auth_at = s.now
             postpone(s, link)
     elif isinstance(error, Unauthorized):

@@ -308,6 +308,7 @@ def _conclude(
 
 
 def _hold(reader: Reader, piece: Piece) -> None:
+    # A repeat must not take the place of another.
     for held in reader.held:
         if (held.run, held.seq) == (piece.run, piece.seq) and held.next >= piece.next:
             return

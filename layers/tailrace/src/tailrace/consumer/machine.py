@@ -42,7 +42,6 @@ from .wire import Frame
 
 SYNC = 25_000
 CANCEL = 30_000
-MISSES = 3
 
 Status = Literal["idle", "connecting", "replaying", "live", "offline", "closed"]
 
