@@ -216,7 +216,9 @@ export function createReader(port, name, options) {
     const paced = smooth ? smoothed(source, port.pacer, smooth === true ? 0 : smooth, textOf) : source;
     return iterator(async () => {
       const result = await paced.next();
-      if (!result.done) show(result.value);
+      // What was not shown when the reader was closed is for the next reading.
+      if (result.done || reading !== source) return { done: true, value: undefined };
+      show(result.value);
       return result;
     }, source.close);
   }

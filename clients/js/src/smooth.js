@@ -68,8 +68,9 @@ export function smoothed(source, pacer, rate, textOf) {
         const now = pacer.now();
         credit += (now - looked) * pace;
         looked = now;
-        drain(now);
-        const head = queue[0];
+        // Where the reader is too slow the rest waits in the source, which asks for no more.
+        if (!queue.length || now < queue[0].due) drain(now);
+        const [head] = queue;
         if (!head) {
           if (source.over()) return source.next();
           await source.arrival();

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { LATE } from "../src/smooth.js";
 import { Network } from "./support/network.js";
 import { runId } from "./support/server.js";
+import { collect, started } from "./support/started.js";
 
 const STREAM = "chat:42";
 const WAIT = 17;
@@ -127,6 +128,49 @@ test("what is replayed is not held back", async () => {
   })();
   await clock.run(10);
   assert.equal(got.length, 50);
+});
+
+test("a reader that is closed and read again goes on where it was", async () => {
+  const { network, clock, say } = started();
+  const reader = network.client().stream(STREAM, { smooth: true });
+  const first = collect(reader);
+  await clock.run(1_000);
+  for (let i = 0; i < 3; i++) {
+    say(...words(`${i}.`, 12));
+    await clock.run(250);
+  }
+  assert.ok(first.items.length < 38);
+  reader.close();
+  const second = collect(reader);
+  await clock.run(1_000);
+  assert.ok(first.done);
+  assert.deepEqual(
+    [...first.items, ...second.items],
+    ["Hello", ", ", ...words("0.", 12), ...words("1.", 12), ...words("2.", 12)],
+  );
+});
+
+test("a slow reader is not buffered without bound", async () => {
+  const { network, clock, say } = started();
+  const events = network.client().stream(STREAM, { smooth: true }).events();
+  const next = async () => {
+    const result = events.next();
+    await clock.run(20);
+    return (await result).value;
+  };
+  await next();
+  let asked = 0;
+  for (let i = 0; i < 300; i++) {
+    say("x".repeat(20_000));
+    await clock.run(100);
+    if (i % 10 === 0) await next();
+    asked = network.sent.filter(({ type }) => type === "subscribe").length;
+  }
+  assert.equal(asked, 0, "what it has no room for is not asked for");
+  const tail = network.server.log(STREAM).tail.seq;
+  let seq = 0;
+  while (seq < tail) ({ seq } = await next());
+  assert.ok(network.sent.some(({ type }) => type === "subscribe"), "what was let go is asked for");
 });
 
 test("the cursor is that of what was shown", async () => {
