@@ -66,7 +66,7 @@ const TICK = 1_000;
 const GRACE = 2_000;
 
 /**
- * How many members a delta has that merges: type, id and text.
+ * What each delta continues, and its text: `_DELTAS` of `tailrace.compaction` in JavaScript.
  * @type {Record<string, [of: string, text: string]>}
  */
 const DELTAS = {
@@ -106,7 +106,20 @@ function conclusion({ reason, message }, said) {
   return said.has("error") ? null : { type: "error", errorText: message || BROKE_OFF };
 }
 
-const aborted = () => new DOMException("The request was aborted.", "AbortError");
+/**
+ * What a promise gives, unless the request is aborted before.
+ * @template T
+ * @param {AbortSignal | undefined} signal
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+const unless = (signal, promise) =>
+  new Promise((resolve, reject) => {
+    const leave = () => reject(new DOMException("The request was aborted.", "AbortError"));
+    if (signal?.aborted) leave();
+    signal?.addEventListener("abort", leave);
+    promise.then(resolve, reject).then(() => signal?.removeEventListener("abort", leave));
+  });
 
 /**
  * @template T
@@ -278,6 +291,8 @@ export class TailraceChatTransport {
 
   /** @type {Map<string, Turn>} */
   #turns = new Map();
+  /** The turn of a chat that is on its way to its job. @type {Map<string, Promise<Turn>>} */
+  #sending = new Map();
   #own;
 
   /** @param {TransportOptions} options */
@@ -310,8 +325,23 @@ export class TailraceChatTransport {
    * @returns {Promise<ReadableStream<any>>}
    */
   async sendMessages({ chatId, abortSignal, ...turn }) {
-    const { run, stream } = await this.#send(chatId, abortSignal, turn);
-    return this.#begin(chatId, run, stream).tap(abortSignal, () => this.#aborted(chatId));
+    /** @type {ReadableStream<any>} */
+    let chunks;
+    const sending = this.#send(chatId, abortSignal, turn).then(({ run, stream }) => {
+      const begun = this.#begin(chatId, run, stream);
+      // Also where nobody waits for it any more: then it is left, or stopped.
+      chunks = this.#tap(begun, abortSignal);
+      return begun;
+    });
+    this.#sending.set(chatId, sending);
+    const sent = () => {
+      if (this.#sending.get(chatId) === sending) this.#sending.delete(chatId);
+    };
+    sending.then(sent, sent);
+    return unless(
+      abortSignal,
+      sending.then(() => chunks),
+    );
   }
 
   /**
@@ -322,26 +352,29 @@ export class TailraceChatTransport {
   async reconnectToStream({ chatId, abortSignal }) {
     const turn = this.#turns.get(chatId) ?? this.#begin(chatId, null);
     // Tapped at once, so that nobody's leaving ends what another waits for.
-    const chunks = turn.tap(abortSignal, () => this.#aborted(chatId));
-    if (await turn.active) {
-      if (abortSignal?.aborted) throw aborted();
-      return chunks;
-    }
+    const chunks = this.#tap(turn, abortSignal);
+    if (await unless(abortSignal, turn.active)) return chunks;
     await chunks.cancel();
-    if (abortSignal?.aborted) throw aborted();
     return null;
   }
 
   /**
-   * Stops the answer that is being made in a chat, for everyone who watches, and its job.
+   * Stops the answer that is being made in a chat, or asked for, for everyone who watches, and
+   * its job.
    * @param {string} chatId
    * @returns {Promise<{reason: string | null} | null>} how it ended; null if none was going on
    */
   async cancel(chatId) {
-    const turn = this.#turns.get(chatId) ?? this.#begin(chatId, null);
+    const sending = this.#sending.get(chatId);
+    const sent = sending && (await sending.catch(() => null));
+    return this.#stop(sent ?? this.#turns.get(chatId) ?? this.#begin(chatId, null));
+  }
+
+  /** @param {Turn} turn */
+  async #stop(turn) {
     const held = turn.tap();
     try {
-      return (await turn.active) ? await turn.reader.cancel() : null;
+      return turn.run || (await turn.active) ? await turn.reader.cancel() : null;
     } finally {
       await held.cancel();
     }
@@ -369,9 +402,14 @@ export class TailraceChatTransport {
     return turn;
   }
 
-  /** @param {string} chatId */
-  #aborted(chatId) {
-    if (this.options.cancelOnAbort) this.cancel(chatId).catch(() => {});
+  /**
+   * @param {Turn} turn
+   * @param {AbortSignal} [signal]
+   */
+  #tap(turn, signal) {
+    return turn.tap(signal, () => {
+      if (this.options.cancelOnAbort) this.#stop(turn).catch(() => {});
+    });
   }
 
   /**
@@ -388,6 +426,9 @@ export class TailraceChatTransport {
     const { api } = options;
     const asked = { api, id, messages, requestMetadata: metadata, body, headers, credentials };
     const prepared = await options.prepareSendMessagesRequest?.({ ...asked, trigger, messageId });
+    signal?.throwIfAborted();
+    // Only a run that is known can be cancelled.
+    if (options.cancelOnAbort) signal = undefined;
     if (options.send === "socket") {
       const turn = {
         stream: options.stream(id),
@@ -407,7 +448,11 @@ export class TailraceChatTransport {
       credentials: prepared?.credentials ?? credentials,
       signal,
     });
-    if (!answer.ok) throw new TailraceError("refused", (await answer.text()) || `HTTP ${answer.status}`);
+    const { ok, status } = answer;
+    if (!ok) {
+      const passes = status >= 500 || status === 429;
+      throw new TailraceError("backend", (await answer.text()) || `HTTP ${status}`, passes);
+    }
     const { run, stream } = await answer.json();
     if (typeof run !== "string") throw new TailraceError("invalid", `${api} must answer {"run": "…"}`);
     return { run, stream };

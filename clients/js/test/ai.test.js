@@ -497,6 +497,88 @@ for (const major of MAJORS) {
       assert.equal(w.server.log(STREAM).active, false);
     });
 
+    test("an answer is stopped that is still being asked for", async () => {
+      const w = world();
+      const slow = async (...how) => {
+        await new Promise((resolve) => w.clock.setTimeout(resolve, 2_000));
+        return w.fetch(...how);
+      };
+      const chat = w.page({ transport: w.transport({ fetch: slow }) });
+      const sent = chat.sendMessage({ text: "hi" });
+      await w.run(500);
+      assert.equal(chat.status, "submitted");
+      const cancelling = chat.transportOf.cancel(CHAT);
+      await w.run(5_000);
+      assert.deepEqual(await cancelling, { reason: "cancelled" });
+      await sent;
+      assert.equal(w.posts.length, 1);
+      assert.equal(w.server.log(STREAM).active, false);
+      assert.equal(chat.status, "ready");
+    });
+
+    for (const send of ["post", "socket"])
+      test(`stop cancels an answer that is still being asked for by ${send}`, async () => {
+        const w = world();
+        const slow = async (...how) => {
+          const answer = await w.fetch(...how);
+          await new Promise((resolve) => w.clock.setTimeout(resolve, 1_000));
+          return answer;
+        };
+        w.server.faults = { ...CALM, delay: 300 };
+        const transport = w.transport({ fetch: slow, send, cancelOnAbort: true });
+        const chat = w.page({ transport });
+        const sent = chat.sendMessage({ text: "hi" });
+        const asked = () => w.posts.length + w.network.sent.filter(({ type }) => type === "send").length;
+        while (!asked()) await w.run(20);
+        assert.equal(chat.status, "submitted");
+        await chat.stop();
+        await sent;
+        assert.equal(chat.status, "ready");
+        await w.run(5_000);
+        assert.ok(w.server.log(STREAM).tail, "the run was begun");
+        assert.equal(w.server.log(STREAM).active, false);
+        await w.run(70_000);
+        assert.equal(w.network.open.length, 0, "nothing is watched any more");
+      });
+
+    test("stop cancels the answer that it stops, and no later one", async () => {
+      const w = world();
+      const transport = w.transport({ cancelOnAbort: true });
+      const turn = { chatId: CHAT, messages: [question], trigger: "submit-message" };
+      const first = new AbortController();
+      const streams = [transport.sendMessages({ ...turn, abortSignal: first.signal })];
+      await w.run();
+      w.server.faults = { ...CALM, lose: 1 };
+      streams.push(transport.sendMessages(turn));
+      await w.run(100);
+      first.abort();
+      w.server.faults = CALM;
+      await w.run();
+      await Promise.all(streams);
+      const cancels = w.network.sent.filter(({ type }) => type === "cancel");
+      assert.deepEqual(
+        cancels.map(({ run }) => run),
+        [runId(1)],
+      );
+      assert.equal(w.server.log(STREAM).active, true);
+      transport.close();
+    });
+
+    test("who aborts while others wait for the first answer waits no longer", async () => {
+      const w = world();
+      w.network.cut = true;
+      const transport = w.transport();
+      const other = transport.reconnectToStream({ chatId: CHAT });
+      const leaving = new AbortController();
+      const left = transport.reconnectToStream({ chatId: CHAT, abortSignal: leaving.signal });
+      await w.run(1_000);
+      leaving.abort();
+      await assert.rejects(left, { name: "AbortError" });
+      w.network.cut = false;
+      await w.run(30_000);
+      assert.equal(await other, null);
+    });
+
     for (const reason of ["error", "producer_lost"])
       test(`a job that ends as ${reason} is an error, and what there is is kept`, async () => {
         // The stream just closes, and looks complete, or hangs:
@@ -594,6 +676,17 @@ for (const major of MAJORS) {
       await chat.sendMessage({ text: "hi" });
       assert.equal(chat.status, "error");
       assert.equal(chat.error.message, "No more credit.");
+      assert.deepEqual([chat.error.code, chat.error.retryable], ["backend", false]);
+    });
+
+    test("a backend that is down or busy may take the turn later", async () => {
+      for (const status of [429, 503]) {
+        const w = world();
+        const chat = w.page({ transport: w.transport({ fetch: async () => new Response("", { status }) }) });
+        await chat.sendMessage({ text: "hi" });
+        assert.deepEqual([chat.error.code, chat.error.retryable], ["backend", true]);
+        assert.equal(chat.error.message, `HTTP ${status}`);
+      }
     });
 
     test("what is posted is what the application prepared", async () => {

@@ -170,7 +170,10 @@ test("a slow reader is not buffered without bound", async () => {
   const tail = network.server.log(STREAM).tail.seq;
   let seq = 0;
   while (seq < tail) ({ seq } = await next());
-  assert.ok(network.sent.some(({ type }) => type === "subscribe"), "what was let go is asked for");
+  assert.ok(
+    network.sent.some(({ type }) => type === "subscribe"),
+    "what was let go is asked for",
+  );
 });
 
 test("the cursor is that of what was shown", async () => {
