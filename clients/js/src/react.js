@@ -46,13 +46,31 @@ export function useTailrace() {
 /** Ends that are no failure. */
 const WELL = ["completed", "cancelled"];
 
-/** @type {(act: () => void) => void} */
-const frame = (act) => {
-  // A hidden page has no frames.
-  if (typeof requestAnimationFrame === "function" && document.visibilityState !== "hidden")
-    requestAnimationFrame(act);
-  else setTimeout(act, 16);
-};
+/**
+ * What the end of a run says to who waits for more.
+ * @param {StreamState["end"]} end
+ * @returns {StreamState["error"]}
+ */
+const failure = (end) =>
+  end && !WELL.includes(end.reason)
+    ? { code: end.reason, message: end.message ?? end.reason, retryable: end.reason === "producer_lost" }
+    : null;
+
+/**
+ * With the next frame; or soon, as a hidden page has no frames, nor one that is hidden by then.
+ * @param {() => void} act
+ */
+function frame(act) {
+  const paints = typeof requestAnimationFrame === "function" && document.visibilityState !== "hidden";
+  let done = false;
+  const once = () => {
+    if (!done) act();
+    done = true;
+    clearTimeout(timer);
+  };
+  const timer = setTimeout(once, paints ? 100 : 16);
+  if (paints) requestAnimationFrame(once);
+}
 
 /**
  * One stream as a store for `useSyncExternalStore`.
@@ -99,11 +117,8 @@ function createStore(client, name, { text: of = textOf, ...options }) {
       changed = true;
       draft = { ...draft, text: draft.text + of(event.chunk) };
     } else if (event.type === "end") {
-      const { reason, message = reason } = event;
-      const error = WELL.includes(reason)
-        ? null
-        : { code: reason, message, retryable: reason === "producer_lost" };
-      draft = { ...draft, end: { reason, message: event.message }, error };
+      const end = { reason: event.reason, message: event.message };
+      draft = { ...draft, end, error: failure(end) };
     }
     if (event.type !== "end" && draft.end) draft = { ...draft, end: null, error: null };
     plan();
@@ -113,6 +128,8 @@ function createStore(client, name, { text: of = textOf, ...options }) {
     if (name === null) return;
     const mine = client.stream(name, { ...options, after: reader?.cursor ?? options.after });
     reader = mine;
+    // What ended the reading before is over.
+    draft = { ...draft, error: failure(draft.end) };
     try {
       for await (const event of mine.events()) take(event);
     } catch (error) {
@@ -154,9 +171,9 @@ function createStore(client, name, { text: of = textOf, ...options }) {
  */
 export function useStream(name, options = {}) {
   const client = useTailrace();
-  const { run, after, follow, smooth } = options;
+  const { run, after, follow, smooth, compact } = options;
   // Options are compared by what they say: a new object at each render is no new stream.
-  const key = JSON.stringify([run, after, follow, smooth]);
+  const key = JSON.stringify([run, after, follow, smooth, compact]);
   const store = useMemo(() => createStore(client, name, options), [client, name, key]);
   return useSyncExternalStore(store.subscribe, store.get, store.server);
 }

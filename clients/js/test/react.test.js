@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { frame } from "./support/dom.js";
-import { act, createElement, Profiler, StrictMode, startTransition, useState } from "react";
+import { act, Activity, createElement, Profiler, StrictMode, startTransition, useState } from "react";
 import { createRoot, hydrateRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { TailraceProvider, useStream, useTailrace } from "../src/react.js";
@@ -275,6 +275,61 @@ test("what ends the reading is an error", async () => {
   await p.wait(10_000);
   assert.equal(p.state.error.code, "refused");
   assert.equal(p.state.status, "closed");
+});
+
+test("a hook that is hidden and shown again forgets what ended its reading", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  const shown = (mode) =>
+    act(async () => p.root.render(createElement(Activity, { mode }, p.tree({ name: STREAM }))));
+  await shown("visible");
+  await p.wait(500);
+  p.network.admit = () => "refused";
+  for (const socket of p.network.open) socket.fail(1006);
+  await p.wait(60_000);
+  assert.equal(p.state.error.code, "refused");
+  p.network.admit = () => "ok";
+  await shown("hidden");
+  await shown("visible");
+  p.say("b");
+  await p.wait(2_000);
+  assert.equal(p.container.textContent, "ab");
+  assert.equal(p.state.error, null);
+});
+
+test("a page that is hidden while a frame is planned shows what came all the same", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  await p.render();
+  await p.wait(500);
+  p.say("b");
+  await act(async () => p.network.clock.run(500));
+  const visible = Object.getOwnPropertyDescriptor(document, "visibilityState");
+  Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true });
+  try {
+    p.end("completed");
+    await act(async () => p.network.clock.run(500));
+    while (!p.state.end) await act(async () => new Promise((resolve) => setTimeout(resolve, 5)));
+    assert.equal(p.container.textContent, "ab");
+  } finally {
+    delete document.visibilityState;
+    if (visible) Object.defineProperty(document, "visibilityState", visible);
+  }
+});
+
+test("a changed compact is another reading", async () => {
+  const p = page();
+  p.open(1);
+  p.say("a");
+  p.say("b");
+  await p.render({ name: STREAM, options: {} });
+  await p.wait(500);
+  assert.deepEqual(p.state.chunks, ["a", "b"]);
+  await p.render({ name: STREAM, options: { compact: "text" } });
+  await p.wait(500);
+  assert.ok(p.network.sent.some(({ compact }) => compact));
 });
 
 test("the server renders the waiting state and connects to nothing", () => {
