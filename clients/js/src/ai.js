@@ -66,7 +66,7 @@ const TICK = 1_000;
 const GRACE = 2_000;
 
 /**
- * What each delta continues, and its text: `_DELTAS` of `tailrace.compaction` in JavaScript.
+ * What each delta continues, and its text: `DELTAS` of `tailrace.compaction` in JavaScript.
  * @type {Record<string, [of: string, text: string]>}
  */
 const DELTAS = {
