@@ -374,6 +374,24 @@ async def test_a_token_that_cannot_be_fetched_now_is_fetched_later(
         await read(server, token=never)
 
 
+@pytest.mark.parametrize("page", ["<h1>502 Bad Gateway</h1>", "", None])
+async def test_what_is_fetched_and_is_no_token_is_not_offered(
+    server: LocalServer, page: Any
+) -> None:
+    given = [page]
+    await write(server, "a")
+    assert await read(
+        server, token=lambda: given.pop() if given else server.token()
+    ) == ["a"]
+    assert len(server.handshakes) == 1
+
+
+async def test_a_text_that_is_no_token_ends_it(server: LocalServer) -> None:
+    with pytest.raises(Unauthorized, match="token"):
+        await read(server, token="no token")
+    assert server.handshakes == []
+
+
 async def test_how_things_stand_is_told(server: LocalServer) -> None:
     told: list[str] = []
     await write(server, "a")

@@ -19,7 +19,8 @@ import { deadline, initial, status, step } from "./state.js";
  * @property {string} url `wss://…`
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches
  *   one: called before the first connection, before the token expires and after a refusal.
- *   If it fails it is called again later, unless its error has `retryable: false`.
+ *   If it fails, or what it gives can be none, it is called again later, unless its error has
+ *   `retryable: false`.
  * @property {"subprotocol" | "query"} [handshake] how the token travels; `query` where the
  *   server echoes no subprotocol. Query strings end up in access logs.
  * @property {any} [page] where `addEventListener`, `document` and `navigator` are looked for
@@ -68,6 +69,15 @@ function expiryOf(token) {
   }
 }
 
+/**
+ * @param {boolean} fine
+ * @param {string} what it is, if it is not
+ * @param {boolean} [retryable]
+ */
+function check(fine, what, retryable) {
+  if (!fine) throw new TailraceError("invalid", what, retryable);
+}
+
 /** About the longest that `setTimeout` can wait. */
 const FAR = 2e9;
 
@@ -76,6 +86,7 @@ const PROBE_MS = 5_000;
 /**
  * @param {ClientOptions} options
  * @returns {Client}
+ * @throws {TailraceError} `invalid` for a `url` that is none of a socket
  */
 export function createClient({
   url,
@@ -87,6 +98,7 @@ export function createClient({
   clock = CLOCK,
   random = Math.random,
 }) {
+  check(/^wss?:/.test(url), `no url of a socket: ${url}`);
   let state = initial();
   /** @type {Map<number, WebSocket>} */
   const sockets = new Map();
@@ -120,12 +132,13 @@ export function createClient({
         const after = step(state, next);
         state = after.state;
         for (const command of after.commands) (ACTS[command.type] ?? pass)(command);
+        // While it is busy: what a listener does comes when all have been told.
+        if (!events.length) observe();
       }
     } finally {
       busy = false;
     }
     arm();
-    observe();
   }
 
   function arm() {
@@ -152,7 +165,20 @@ export function createClient({
     }
     if (now === told) return;
     told = now;
-    for (const listener of listeners) listener(now);
+    for (const listener of listeners) safely(listener, now);
+  }
+
+  /**
+   * What the application does wrong must harm nobody else.
+   * @param {(what: any) => void} act
+   * @param {any} what
+   */
+  function safely(act, what) {
+    try {
+      act(what);
+    } catch (error) {
+      (page.reportError ?? console.error)(error);
+    }
   }
 
   /**
@@ -177,15 +203,18 @@ export function createClient({
   /** @param {any} command about a reader or a call */
   const pass = (command) => {
     const { type, id } = command;
-    sinks.get(id)?.(command);
+    safely(sinks.get(id) ?? Object, command);
     if (type === "settle" || type === "fail") sinks.delete(id);
   };
 
   /** @type {Record<string, (command: any) => void>} */
   const ACTS = {
     async token() {
+      const fetched = typeof token === "function";
       try {
-        const value = typeof token === "function" ? await token() : token;
+        const value = fetched ? await token() : token;
+        // What else a backend says in its place, a socket may refuse for good.
+        check(/^[\w.-]+$/.test(value ?? ""), "this is no token", fetched);
         dispatch({ type: "token", token: value, exp: expiryOf(value) });
       } catch (error) {
         const { retryable, message } = /** @type {any} */ (error ?? {});
@@ -209,7 +238,7 @@ export function createClient({
       try {
         ws =
           handshake === "query"
-            ? new WebSocket(`${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`)
+            ? new WebSocket(`${url}${url.includes("?") ? "&" : "?"}token=${token}`)
             : new WebSocket(url, [SUBPROTOCOL, `bearer.${token}`]);
       } catch (error) {
         // No WebSocket here, or a URL or token that it cannot take: it would never get better.
@@ -269,12 +298,16 @@ export function createClient({
         signal?.throwIfAborted();
         // Refused here and now, not when there is a connection.
         encode({ ...frame, n: 1e9 });
-        const id = port.open({ type: "call", frame }, ({ answer, error }) =>
-          error ? reject(errorOf(error)) : resolve(answer),
-        );
-        signal?.addEventListener("abort", () => {
+        let id = "";
+        const leave = () => {
           port.tell({ type: "unwatch", id });
-          reject(signal.reason);
+          reject(signal?.reason);
+        };
+        signal?.addEventListener("abort", leave);
+        id = port.open({ type: "call", frame }, ({ answer, error }) => {
+          signal?.removeEventListener("abort", leave);
+          if (error) reject(errorOf(error));
+          else resolve(answer);
         });
       }),
     time,
@@ -297,8 +330,7 @@ export function createClient({
       return () => void listeners.delete(listener);
     },
     stream(name, options = {}) {
-      if (!/^[A-Za-z0-9._:/@=+-]{1,200}$/.test(name))
-        throw new TailraceError("invalid", `no stream name: ${name}`);
+      check(typeof name === "string" && /^[\w.:/@=+-]{1,200}$/.test(name), `no stream name: ${name}`);
       return createReader(port, name, options);
     },
     send: (turn, signal) =>

@@ -1,5 +1,6 @@
 /** The edge: sockets, tokens, the page, and what the client says of itself. */
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { settle } from "./support/clock.js";
 import { Network } from "./support/network.js";
@@ -52,7 +53,7 @@ test("the token travels as a subprotocol, or as a query where it must", async ()
     .text()
     .catch(() => {});
   void network
-    .client({ token: "a.b.c&", handshake: "query" })
+    .client({ token: "a.b_c-d", handshake: "query" })
     .stream(STREAM)
     .text()
     .catch(() => {});
@@ -66,7 +67,7 @@ test("the token travels as a subprotocol, or as a query where it must", async ()
   assert.deepEqual(first.protocols, ["tailrace.v1", "bearer.a.b.c"]);
   assert.equal(first.url, "wss://example.test/live");
   assert.deepEqual(second.protocols, []);
-  assert.equal(second.url, "wss://example.test/live?token=a.b.c%26");
+  assert.equal(second.url, "wss://example.test/live?token=a.b_c-d");
   assert.equal(third.url, "wss://h/s?x=1&token=t");
 });
 
@@ -185,6 +186,35 @@ test("a token function that fails is tried again; one that fails for good ends t
   assert.equal(failed.error.message, "signed out");
 });
 
+test("a token function that gives what is no token is asked again", async () => {
+  for (const page of ["<html><h1>502 Bad Gateway</h1></html>", "", null, undefined, { token: "t" }]) {
+    const { network, clock } = started();
+    const given = [page];
+    const client = network.client({ token: async () => (given.length ? given.pop() : "token") });
+    const got = collect(client.stream(STREAM));
+    await clock.run(5_000);
+    assert.equal(got.error, null);
+    assert.deepEqual(got.items, ["Hello", ", "]);
+    assert.equal(network.sockets.length, 1, `${page} was offered as a token`);
+  }
+});
+
+test("a text that is no token ends the reading", async () => {
+  const { network, clock } = started();
+  const got = collect(network.client({ token: "no token" }).stream(STREAM));
+  await clock.run(1_000);
+  assert.equal(got.error.code, "unauthorized");
+});
+
+test("a url that is none of a socket is refused at once", () => {
+  const network = new Network();
+  for (const url of [undefined, "", "https://example.test/live", "/live", null])
+    assert.throws(() => network.client({ url, page: { ...network.page } }), {
+      code: "invalid",
+      message: /url/,
+    });
+});
+
 test("a token function that never answers does not hang the client for ever", async () => {
   const { network, clock } = started();
   let calls = 0;
@@ -264,6 +294,59 @@ test("status tells what goes on, and only changes", async () => {
   stop();
   client.close();
   assert.equal(seen.at(-1), "live");
+});
+
+test("all listeners are told every status in its order, whatever one of them does", async () => {
+  const { network, clock } = started();
+  const client = network.client();
+  const seen = [[], []];
+  client.subscribe((status) => {
+    seen[0].push(status);
+    if (status === "live") client.close();
+  });
+  client.subscribe((status) => seen[1].push(status));
+  const got = collect(client.stream(STREAM));
+  await clock.run(500);
+  assert.equal(got.error.code, "closed");
+  assert.deepEqual(seen[0], ["connecting", "replaying", "live", "closed"]);
+  assert.deepEqual(seen[1], seen[0]);
+});
+
+test("what an application's functions throw is reported, and harms nobody else", async () => {
+  const { network, clock, server, say, end } = started();
+  const client = network.client();
+  const seen = [];
+  client.subscribe(() => {
+    throw new Error("of a listener");
+  });
+  client.subscribe((status) => seen.push(status));
+  server.write("chat:2", (log) => log.open(runId(1)));
+  const onTail = () => {
+    throw new Error("of onTail");
+  };
+  const got = [collect(client.stream(STREAM, { onTail })), collect(client.stream("chat:2"))];
+  await clock.run(500);
+  say("world");
+  end("completed");
+  server.write("chat:2", (log) => log.data("two"));
+  await clock.run(500);
+  assert.deepEqual(got[0].items, ["Hello", ", ", "world"]);
+  assert.deepEqual(got[1].items, ["two"]);
+  assert.deepEqual(seen, ["connecting", "replaying", "live"]);
+  const said = new Set(network.page.reported.map(({ message }) => message));
+  assert.deepEqual(said, new Set(["of a listener", "of onTail"]));
+});
+
+test("a send that is over leaves nothing with the signal that could have stopped it", async () => {
+  const { network, clock } = started();
+  const client = network.client();
+  const { signal } = new AbortController();
+  const sends = [client.send({ stream: STREAM }, signal)];
+  await clock.run(500);
+  assert.ok((await sends[0]).run);
+  client.close();
+  await assert.rejects(client.send({ stream: STREAM }, signal), { code: "closed" });
+  assert.deepEqual(getEventListeners(signal, "abort"), []);
 });
 
 test("an event of the page reaches a client that is in use, and no other", async () => {

@@ -61,7 +61,11 @@ function page() {
       getItem: (key) => store.get(key) ?? null,
       setItem: (key, value) => store.set(key, value),
     },
-    fetch: async (url) => ({ text: async () => "token", json: async () => ({ run: runId(1), url }) }),
+    fetch: async (url) => ({
+      ok: true,
+      text: async () => "token",
+      json: async () => ({ run: runId(1), url }),
+    }),
     messages: [],
     startMessage: (run, meta) => globalThis.messages.push(["start", run, meta]),
     addToMessage: (run, chunk) => globalThis.messages.push(["add", run, chunk]),

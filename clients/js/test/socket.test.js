@@ -99,7 +99,7 @@ test("whatever code a connection closes with, the answer is exact", async () => 
 test("a server that refuses the token is told from one that is not there", async () => {
   const refusing = await listening({ admit: () => false });
   let fetched = 0;
-  const token = () => `fresh ${++fetched}`;
+  const token = () => `fresh-${++fetched}`;
   await assert.rejects(connected(refusing, { token, handshake: "query" }).stream(STREAM).text(), {
     code: "refused",
   });

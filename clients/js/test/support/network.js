@@ -6,6 +6,9 @@ import { Server } from "./server.js";
 /** A page: `online`, `offline` and `visibilitychange`, as a browser tells them. */
 export class Page extends EventTarget {
   navigator = { onLine: true };
+  /** What the application's own functions threw. */
+  reported = [];
+  reportError = (error) => this.reported.push(error);
   document = Object.assign(new EventTarget(), { visibilityState: "visible" });
 
   setOnline(onLine) {
@@ -43,6 +46,9 @@ export class Network {
       onerror = null;
 
       constructor(url, protocols = []) {
+        // As browsers do.
+        if (!protocols.every((name) => /^[\w!#$%&'*+.^`|~-]+$/.test(name)))
+          throw new SyntaxError("protocols");
         this.url = url;
         this.protocols = protocols;
         const token = protocols[1]?.replace("bearer.", "") ?? new URL(url).searchParams.get("token");

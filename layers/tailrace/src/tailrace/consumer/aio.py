@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import json
 import random
+import re
 import time
 from collections import deque
 from collections.abc import (
@@ -52,6 +53,7 @@ LOW = 250_000
 """Characters that wait to be read: above FULL the server is asked for no more, below
 LOW it is asked again."""
 
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
 _READER = "reader"
 _CANCEL = "cancel"
 
@@ -76,7 +78,8 @@ def consume(
 
     `token`
         A JWT, or a function (also a coroutine function) that fetches one: called before
-        the first connection, before a token expires, and after a refusal.
+        the first connection, before a token expires, and after a refusal; again later,
+        if it raises, or gives what can be no token.
     `after`
         Where to go on: the `cursor` of an earlier consumption.
     `run`
@@ -382,11 +385,16 @@ class Consumption:
         if isinstance(self._token, str):
             if self._fetched:
                 raise Unauthorized("the token was refused; give a function to renew it")
+            if not _TOKEN.fullmatch(self._token):
+                raise Unauthorized("the text given as a token is none")
             self._fetched = True
             return self._token, None
         token = self._token()
         if inspect.isawaitable(token):
             token = await token
+        # What else a backend says in its place, the handshake may refuse for good.
+        if not _TOKEN.fullmatch(token):
+            raise ValueError("what was fetched is no token")
         return token, expiry_of(token)
 
 
