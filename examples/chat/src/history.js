@@ -3,18 +3,35 @@ import { readUIMessageStream } from "ai";
 
 const key = (chat) => `chat ${chat}`;
 
-export const load = (chat) => JSON.parse(localStorage.getItem(key(chat)) ?? "[]");
+/** What is there may be of another page, or cut short: then the chat begins anew. */
+export function load(chat) {
+  try {
+    const messages = JSON.parse(localStorage.getItem(key(chat)));
+    return Array.isArray(messages) ? messages : [];
+  } catch {
+    return [];
+  }
+}
 
-export const save = (chat, messages) => localStorage.setItem(key(chat), JSON.stringify(messages));
+/** A full store costs the next reload what is not in it, and not this page. */
+export function save(chat, messages) {
+  try {
+    localStorage.setItem(key(chat), JSON.stringify(messages));
+  } catch (error) {
+    console.warn(error);
+  }
+}
 
 /**
- * The answer that ended while nobody looked: the log still has it.
+ * The answer that ended while nobody looked: the log still has it. Null where the log's last
+ * answer is one of `messages`, so that the last question never reached its job.
  * @param {import("tailrace").Client} client
  * @param {string} chat
+ * @param {{id: string}[]} messages
  */
-export async function lastAnswer(client, chat) {
+export async function lastAnswer(client, chat, messages) {
   let last = null;
   const stream = client.stream(`chat:${chat}`).readable();
   for await (const message of readUIMessageStream({ stream, onError: () => {} })) last = message;
-  return last;
+  return messages.some(({ id }) => id === last?.id) ? null : last;
 }

@@ -81,7 +81,7 @@ function Chat({ way, id }) {
   useEffect(() => {
     if (status !== "ready" || messages.at(-1)?.role !== "user") return;
     let here = true;
-    lastAnswer(client, id).then((answer) => {
+    lastAnswer(client, id, messages).then((answer) => {
       if (here && answer) setMessages((all) => (all.at(-1)?.role === "user" ? [...all, answer] : all));
     });
     return () => void (here = false);

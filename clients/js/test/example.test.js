@@ -1,0 +1,84 @@
+/** What `examples/chat` keeps of a chat, and what it reads of the log beside. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { Network } from "./support/network.js";
+import { runId } from "./support/server.js";
+
+const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
+const { outputFiles } = await build({
+  entryPoints: [path("../../../examples/chat/src/history.js")],
+  absWorkingDir: path(".."),
+  alias: { ai: "ai7" },
+  bundle: true,
+  format: "esm",
+  platform: "browser",
+  write: false,
+});
+const { lastAnswer, load, save } = await import(
+  `data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`
+);
+
+const CHAT = "42";
+const message = (id, role, text) => ({ id, role, parts: [{ type: "text", text }] });
+const asked = message("u1", "user", "one?");
+
+/** The text that is found for `messages` where the log has an answer, `a1`. */
+async function answerTo(messages) {
+  const network = new Network();
+  network.server.write(
+    `chat:${CHAT}`,
+    (log) => log.open(runId(1)),
+    (log) =>
+      log.data(
+        { type: "start", messageId: "a1" },
+        { type: "text-start", id: "t" },
+        { type: "text-delta", id: "t", delta: "one." },
+        { type: "text-end", id: "t" },
+        { type: "finish" },
+      ),
+    (log) => log.end("completed"),
+  );
+  const answer = lastAnswer(network.client(), CHAT, messages);
+  await network.clock.run(3_000);
+  return (await answer)?.parts[0].text ?? null;
+}
+
+test("the answer that ended while nobody looked is found", async () => {
+  assert.equal(await answerTo([asked]), "one.");
+});
+
+test("an answer that is there is not given to a question that never reached its job", async () => {
+  const messages = [asked, message("a1", "assistant", "one."), message("u2", "user", "two?")];
+  assert.equal(await answerTo(messages), null);
+});
+
+test("a store that is full, shut or spoilt begins the chat anew", () => {
+  const store = new Map();
+  globalThis.localStorage = {
+    getItem: (key) => store.get(key) ?? null,
+    setItem: (key, text) => store.set(key, text),
+  };
+  save(CHAT, [asked]);
+  assert.deepEqual(load(CHAT), [asked]);
+  assert.deepEqual(load("other"), []);
+  for (const text of ['[{"id": "u1", "ro', '"text"', "null", "{}"]) {
+    store.set(`chat ${CHAT}`, text);
+    assert.deepEqual(load(CHAT), [], text);
+  }
+  const refuse = () => {
+    throw new DOMException("full", "QuotaExceededError");
+  };
+  globalThis.localStorage = { getItem: refuse, setItem: refuse };
+  const { warn } = console;
+  const said = [];
+  console.warn = (error) => said.push(error.name);
+  try {
+    save(CHAT, [asked]);
+  } finally {
+    console.warn = warn;
+  }
+  assert.deepEqual(said, ["QuotaExceededError"]);
+  assert.deepEqual(load(CHAT), []);
+});
