@@ -252,6 +252,9 @@ function trace(trace) {
 
 // --- what can be done ----------------------------------------------------------
 
+/** The question that is on its way to its job. @type {Promise<string> | null} */
+let asking = null;
+
 /** @param {string} question */
 async function ask(question) {
   if (!question.trim()) return;
@@ -263,7 +266,8 @@ async function ask(question) {
   scrollToEnd();
   refresh();
   try {
-    const run = await backend.ask(question);
+    asking = backend.ask(question);
+    const run = await asking;
     // Its opening may have come before this answer.
     if (view.awaited !== null && view.run !== run) view.awaited = run;
     journal.note("A job was started");
@@ -271,14 +275,17 @@ async function ask(question) {
     view.awaited = null;
     refresh();
     fail(error);
+  } finally {
+    asking = null;
   }
 }
 
 async function stop() {
-  const run = view.awaited ?? view.run;
-  if (!run) return;
   flow.mark("stop");
   journal.note("Stop");
+  // A run that is not known yet is stopped as soon as it is; if it never is, `ask` tells.
+  const run = asking ? await asking.catch(() => null) : (view.awaited ?? view.run);
+  if (!run) return;
   const { reason } = await client.stream(session.stream, { run }).cancel();
   journal.note(`The run has ended: ${reason}`);
 }

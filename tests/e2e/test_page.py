@@ -111,6 +111,23 @@ async def test_stop_ends_the_answer_in_every_tab(
     assert await text(first) == stopped
 
 
+async def test_stop_reaches_a_question_that_is_still_on_its_way(
+    visitor: Visitor, demo_url: str
+) -> None:
+    page = await visitor.open(demo_url)
+    stopped = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await stopped.wait()
+        await route.continue_()
+
+    await page.route("**/api/ask", hold)
+    await ask(page)
+    await page.get_by_role("button", name="Stop").click()
+    stopped.set()
+    await expect(page.locator("#outcome")).to_contain_text("Stopped")
+
+
 async def test_nothing_is_missing_after_a_cut_an_outage_and_lost_frames(
     visitor: Visitor, demo_url: str
 ) -> None:
