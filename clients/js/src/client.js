@@ -98,7 +98,7 @@ export function createClient({
   clock = CLOCK,
   random = Math.random,
 }) {
-  check(/^wss?:/.test(url), `no url of a socket: ${url}`);
+  check(/^wss?:/.test(url), `no socket url: ${url}`);
   let state = initial();
   /** @type {Map<number, WebSocket>} */
   const sockets = new Map();
@@ -197,7 +197,7 @@ export function createClient({
   function look() {
     const online = page.navigator?.onLine !== false;
     const visible = page.document?.visibilityState !== "hidden";
-    if (online !== state.online || visible !== state.visible) dispatch({ type: "page", online, visible });
+    dispatch({ type: "page", online, visible });
   }
 
   /** @param {any} command about a reader or a call */
@@ -214,7 +214,7 @@ export function createClient({
       try {
         const value = fetched ? await token() : token;
         // What else a backend says in its place, a socket may refuse for good.
-        check(/^[\w.-]+$/.test(value ?? ""), "this is no token", fetched);
+        check(/^[\w.-]+$/.test(value ?? ""), "malformed token", fetched);
         dispatch({ type: "token", token: value, exp: expiryOf(value) });
       } catch (error) {
         const { retryable, message } = /** @type {any} */ (error ?? {});

@@ -75,7 +75,6 @@ const SHOWN_WRONG = [
     swap("reader.shown = run;", 'reader.shown = end?.reason === "producer_lost" ? null : run;'),
   ],
   ["a run presumed dead has not ended for who asks again", "cursor.js", swap(" && !asked.ended) {", ") {")],
-  ["a kept cursor says that its run is presumed dead", "cursor.js", swap("(after.lost && !follow)", "false")],
   ["a follower goes on", "cursor.js", swap("reader.done = !reader.follow;\n  }", "reader.done = true;\n  }")],
   [
     "a run whose rest is gone expires",
@@ -131,6 +130,7 @@ const ASKED_WRONG = [
     "cursor.js",
     swap("slice.seq > asked.seq + 1", "true"),
   ],
+  ["a kept cursor says that its run is presumed dead", "cursor.js", swap("(after.lost && !follow)", "false")],
   ["a kept cursor may have been the end", "cursor.js", swap("reader.shown && run === asked.run", "false")],
   ["a log begun anew is asked about", "cursor.js", rule("later", 'behind: "hold"', 'behind: "drop"')],
   ["a run is synced every 25 s", "state.js", swap("SYNC = 25_000", "SYNC = 60_000")],
