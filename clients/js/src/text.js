@@ -1,11 +1,20 @@
+/** What the deltas of an answer are called; all else that has a type is no text of it. */
+const DELTA = /^(text(-delta)?|response\.output_text\.delta)$/;
+
 /**
- * The text of a chunk: of a string, or of an object with `delta` or `text`. Else none.
+ * The text of a chunk: of a string; of an object's `delta` or `text`, if it has no `type` or
+ * that of a text; and of the text deltas of OpenAI, Anthropic and Bedrock, as they come. Else
+ * none: providers say all again at the end, and reasoning is no answer.
  * @param {import("./types.js").Json} chunk
  * @returns {string}
  */
 export function textOf(chunk) {
   if (typeof chunk === "string") return chunk;
-  if (chunk === null || typeof chunk !== "object" || Array.isArray(chunk)) return "";
-  const text = chunk.delta ?? chunk.text;
-  return typeof text === "string" ? text : "";
+  const { type, delta, text, choices, contentBlockDelta, snapshot } = /** @type {any} */ (chunk ?? {});
+  const found =
+    choices?.[0]?.delta?.content ??
+    contentBlockDelta?.delta?.text ??
+    (type === "content_block_delta" ? delta?.text : !type || DELTA.test(type) ? (delta ?? text) : null);
+  // With each delta Anthropic's library tells the text so far, and the delta again.
+  return typeof found === "string" && snapshot === undefined ? found : "";
 }
