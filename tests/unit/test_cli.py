@@ -410,7 +410,7 @@ def client_error(code: str) -> ClientError:
         (Unavailable("x"), 6, "network"),
         (KeyboardInterrupt(), 130, None),
         (NoCredentialsError(), 3, "AWS_PROFILE"),
-        (NoRegionError(), 3, "AWS_REGION"),
+        (NoRegionError(), 3, "AWS_DEFAULT_REGION"),
         (ProfileNotFound(profile="p"), 3, "AWS_PROFILE"),
         (client_error("AccessDeniedException"), 3, "policies"),
         (client_error("ExpiredTokenException"), 3, "log in"),

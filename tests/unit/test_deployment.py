@@ -118,7 +118,10 @@ def test_what_the_environment_names_counts_more_than_the_stack_that_it_names() -
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("missing", "no 'missing' in eu-central-1"), ("other", "no Tailrace stack")],
+    [
+        ("missing", "no 'missing' in eu-central-1; is AWS_DEFAULT_REGION right"),
+        ("other", "no Tailrace stack"),
+    ],
 )
 def test_a_stack_that_is_none_is_named(name: str, says: str) -> None:
     with pytest.raises(Invalid, match=says):

@@ -272,7 +272,7 @@ def _describe(name: str) -> Deployment:
             raise
         raise NoStack(
             f"stack: there is no {name!r} in {client.meta.region_name};"
-            " is AWS_REGION right, and the account?"
+            " is AWS_DEFAULT_REGION right, and the account?"
         ) from None
     described = answer["Stacks"][0]
     outputs = {

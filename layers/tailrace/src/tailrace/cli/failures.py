@@ -89,7 +89,7 @@ def explain(error: BaseException) -> Failure | None:
         hint = "log in, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
         return Failure(NOT_ALLOWED, "no AWS credentials were found", hint)
     if isinstance(error, NoRegionError):
-        return Failure(NOT_ALLOWED, "no AWS region is set", "set AWS_REGION")
+        return Failure(NOT_ALLOWED, "no AWS region is set", "set AWS_DEFAULT_REGION")
     if isinstance(error, ProfileNotFound | TokenRetrievalError):
         return Failure(NOT_ALLOWED, _line(str(error)), "is AWS_PROFILE right?")
     if isinstance(error, ClientError):
