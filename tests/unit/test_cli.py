@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from tailrace import tokens
+from tailrace import minting, tokens
 from tailrace.cli import app, failures
 from tailrace.cli.failures import explain
 from tailrace.cli.status import ago
@@ -287,6 +288,48 @@ def test_tail_uses_the_token_and_url_that_it_is_given(
     assert code == failures.NOT_ALLOWED
     assert "hint: mint a token that grants this stream" in err
     assert run("tail", STREAM, "--from-start", *where, server.token())[0] == 0
+
+
+def test_tail_ends_where_no_token_can_be_had(
+    server: LocalServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_keys(secret: str) -> None:
+        raise NoCredentialsError
+
+    monkeypatch.delenv("TAILRACE_KEY_RING")
+    monkeypatch.setenv("TAILRACE_SECRET", "ring")
+    monkeypatch.setattr(minting, "find_keys", no_keys)
+    code, out, err = run("tail", STREAM, "--url", server.url)
+    assert (code, out) == (failures.NOT_ALLOWED, "")
+    assert "no AWS credentials" in err
+    assert server.handshakes == []
+
+
+def test_tail_says_once_why_it_is_offline(server: LocalServer, run: Run) -> None:
+    produce(server, "a\n")
+    server.refuse = HTTPStatus.SERVICE_UNAVAILABLE
+
+    def recover() -> None:
+        while len(server.handshakes) < 4:
+            time.sleep(0.005)
+        server.refuse = None
+
+    thread = threading.Thread(target=recover)
+    thread.start()
+    code, out, err = run("tail", STREAM, "--from-start")
+    thread.join()
+    assert (code, out) == (0, "a\n")
+    assert err.count("offline") == 1
+    assert "HTTP 503" in err
+
+
+def test_a_token_that_has_expired_is_not_to_be_a_function(
+    server: LocalServer, run: Run
+) -> None:
+    code, _, err = run("tail", STREAM, "--token", server.token(expires_in=-10))
+    assert code == failures.NOT_ALLOWED
+    assert "expired" in err.splitlines()[0]
+    assert "function" not in err
 
 
 # ---- cancel, status, token -----------------------------------------------------------

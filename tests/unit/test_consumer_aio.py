@@ -22,6 +22,7 @@ from tailrace.errors import (
     StreamEnded,
     TailraceError,
     Unauthorized,
+    Unavailable,
 )
 from tailrace.producer.aio import AsyncProducer
 from tests.support.local_server import LocalServer, losing
@@ -392,6 +393,23 @@ async def test_a_text_that_is_no_token_ends_it(server: LocalServer) -> None:
     assert server.handshakes == []
 
 
+async def test_the_first_failure_of_a_token_function_is_logged_by_its_type(
+    server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[Exception] = [ValueError("b"), Unavailable("https://me:secret@b")]
+
+    def fetch() -> str:
+        if failures:
+            raise failures.pop()
+        return server.token()
+
+    await write(server, "a")
+    assert await read(server, token=fetch) == ["a"]
+    (warning,) = [one for one in caplog.records if one.name == "tailrace"]
+    assert warning.levelname == "WARNING"
+    assert warning.getMessage() == "no token yet: Unavailable"
+
+
 async def test_how_things_stand_is_told(server: LocalServer) -> None:
     told: list[str] = []
     await write(server, "a")
@@ -405,11 +423,24 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
         port = reserved.getsockname()[1]
     server = LocalServer()
     await write(server, "a")
-    server.url = f"ws://127.0.0.1:{port}/v1"
-    task = asyncio.create_task(read(server))
-    await asyncio.sleep(0.05)
+    away = asyncio.Event()
+
+    def note(status: str) -> None:
+        if status == "offline":
+            away.set()
+
+    url = f"ws://127.0.0.1:{port}/v1"
+    watching = consume(url, server.token(), STREAM, on_status=note)
+
+    async def watch() -> list[Any]:
+        return [chunk async for chunk in watching]
+
+    task = asyncio.create_task(watch())
+    await asyncio.wait_for(away.wait(), 30)
+    assert isinstance(watching.problem, ConnectionRefusedError)
     async with server.listening(port):
         assert await asyncio.wait_for(task, 30) == ["a"]
+    assert watching.problem is None
 
 
 async def test_a_server_in_trouble_says_nothing_of_the_token(
@@ -486,8 +517,14 @@ async def test_a_consumption_is_read_once(server: LocalServer) -> None:
 def test_wrong_arguments_are_refused_at_once() -> None:
     with pytest.raises(Invalid, match="stream"):
         consume("wss://x", "token", "no spaces")
-    with pytest.raises(Invalid, match="wss://"):
-        consume("https://x", "token", STREAM)
+    for url in ("https://x", "wss://", "wss://x:99999", "wss://x:y", None):
+        with pytest.raises(Invalid, match="wss://"):
+            consume(url, "token", STREAM)  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match="token"):
+        consume("wss://x", None, STREAM)  # type: ignore[arg-type]
+    for after in ('{"run": "r", "seq": 1}', {"run": "r"}, {"run": "r", "seq": "1"}):
+        with pytest.raises(Invalid, match="after"):
+            consume("wss://x", "token", STREAM, after=after)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "a.e30.c", "a.bnVsbA.c"])

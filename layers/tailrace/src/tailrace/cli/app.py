@@ -151,7 +151,11 @@ def tail(
 def _minting(context: Context, stream: str) -> Any:
     from ..minting import mint_token
 
-    return lambda: mint_token("tailrace-cli", read=[stream], stack=context.stack)
+    def mint() -> str:
+        return mint_token("tailrace-cli", read=[stream], stack=context.stack)
+
+    mint()  # the consumer would go on asking, and say nothing
+    return mint
 
 
 @cli.command()

@@ -16,6 +16,7 @@ from rich.markup import escape
 from ..consumer.aio import TokenSource, consume
 from ..consumer.events import Event
 from ..consumer.machine import Status
+from ..errors import Unauthorized
 from . import failures
 from .status import COLOURS, ago
 
@@ -64,19 +65,25 @@ async def _tail(
         if status == "live" and before is None:
             before = 0 if from_start else watching.received
         if watching.error is None:
-            show.status(status)
+            show.status(status, watching.problem)
 
     watching = consume(url, token, stream, run=run, follow=True, on_status=on_status)
     last = None
-    async with contextlib.aclosing(watching.events()) as events:
-        async for event in events:
-            if not from_start and (before is None or _is_within(event, before)):
-                continue
-            show.event(event)
-            if event.type == "end":
-                last = event.reason
-                if not follow:
-                    break
+    try:
+        async with contextlib.aclosing(watching.events()) as events:
+            async for event in events:
+                if not from_start and (before is None or _is_within(event, before)):
+                    continue
+                show.event(event)
+                if event.type == "end":
+                    last = event.reason
+                    if not follow:
+                        break
+    except Unauthorized:
+        if not isinstance(token, str):
+            raise
+        # The consumer's words are for programs: a command line gives no function.
+        raise Unauthorized("the token was refused, or has expired") from None
     return 0 if last == COMPLETED else failures.ENDED
 
 
@@ -90,7 +97,7 @@ class Json:
         kept = {k: v for k, v in facts.items() if v is not None or k in always}
         click.echo(json.dumps(kept, ensure_ascii=False))
 
-    def status(self, status: Status) -> None:
+    def status(self, status: Status, problem: Exception | None) -> None:
         """Nothing: it is no event of the stream."""
 
 
@@ -105,7 +112,7 @@ class Text:
         self._latencies: list[int] = []
         self._chunks = 0
         self._began: int | None = None
-        self._waits = False
+        self._waits_for: str | None = None
 
     def event(self, event: Event) -> None:
         latency = _latency(event)
@@ -122,13 +129,15 @@ class Text:
         else:
             self._end(event)
 
-    def status(self, status: Status) -> None:
+    def status(self, status: Status, problem: Exception | None) -> None:
         if status == "offline":
-            self._say("[yellow]offline[/yellow] [dim]trying to connect …[/dim]")
-            self._waits = True
-        elif status == "live" and (self._waits or self._began is None):
+            why = "" if problem is None else f"{escape(_reason(problem))}; "
+            if why != self._waits_for:  # each attempt ends offline
+                self._waits_for = why
+                self._say(f"[yellow]offline[/yellow] [dim]{why}trying again …[/dim]")
+        elif status == "live" and (self._waits_for is not None or self._began is None):
             self._say(f"[dim]watching {self._stream}[/dim]")
-            self._waits = False
+            self._waits_for = None
 
     def _chunk(self, chunk: Any) -> None:
         self._chunks += 1
@@ -161,6 +170,11 @@ class Text:
         if not self._at_line_start:
             click.echo()
             self._at_line_start = True
+
+
+def _reason(problem: Exception) -> str:
+    said = problem.strerror if isinstance(problem, OSError) else None
+    return " ".join((said or str(problem) or type(problem).__name__).split())
 
 
 def _is_within(event: Event, seq: int) -> bool:

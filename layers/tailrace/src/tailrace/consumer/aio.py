@@ -10,6 +10,7 @@ import base64
 import contextlib
 import inspect
 import json
+import logging
 import random
 import re
 import time
@@ -24,6 +25,7 @@ from collections.abc import (
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from ..errors import Invalid, TailraceError, TooLarge, Unauthorized
 from ..ids import check_stream
@@ -44,6 +46,8 @@ from .events import Event, expand, failure, kept_cursor, read_cursor
 from .machine import Machine, Status
 from .sockets import CLOSE_SECONDS, Socket
 from .wire import Frame, encode
+
+_log = logging.getLogger("tailrace")
 
 OnStatus = Callable[[Status], None]
 TokenSource = str | Callable[[], str | Awaitable[str]]
@@ -92,8 +96,10 @@ def consume(
         Called with each new `status`.
     """
     check_stream(stream)
-    if not url.startswith(("ws://", "wss://")):
-        raise Invalid("url: must begin with wss:// (or ws://)")
+    if not _leads_somewhere(url):
+        raise Invalid("url: must be that of a socket: wss://… (or ws://…)")
+    if not isinstance(token, str) and not callable(token):
+        raise Invalid("token: must be text, or a function that fetches it")
     cursor = None if after is None else read_cursor(after)
     return Consumption(
         url,
@@ -152,6 +158,9 @@ class Consumption:
         self._paused = False
         self.error: BaseException | None = None
         """What ends the reading, once what was received is handed out."""
+        self.problem: Exception | None = None
+        """Why the last connection, or the token for it, could not be had."""
+        self._complained = False
         self._over = False
         self._arrival = asyncio.Event()
         self._cancels: dict[str, asyncio.Future[str | None]] = {}
@@ -368,16 +377,20 @@ class Consumption:
                 partial(self._dispatch, "frame", number),
             )
         finally:
+            self.problem = socket.problem
             if self._sockets.pop(number, None) is not None:
                 self._dispatch("lost", number)
 
     async def _fetch_token(self) -> None:
         try:
             token, exp = await self._new_token()
-        except TailraceError as error:
-            self._dispatch("tokenless", None if error.retryable else error)
-        except Exception:  # noqa: BLE001 - the application's; asked again later
-            self._dispatch("tokenless")
+        except Exception as error:  # noqa: BLE001 - the application's; asked again later
+            self.problem = error
+            fatal = isinstance(error, TailraceError) and not error.retryable
+            if not fatal and not self._complained:
+                self._complained = True
+                _log.warning("no token yet: %s", type(error).__name__)
+            self._dispatch("tokenless", error if fatal else None)
         else:
             self._dispatch("token", token, exp)
 
@@ -393,9 +406,17 @@ class Consumption:
         if inspect.isawaitable(token):
             token = await token
         # What else a backend says in its place, the handshake may refuse for good.
-        if not _TOKEN.fullmatch(token):
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise ValueError("what was fetched is no token")
         return token, expiry_of(token)
+
+
+def _leads_somewhere(url: str) -> bool:
+    try:
+        at = urlsplit(url)
+        return at.scheme in ("ws", "wss") and bool(at.hostname) and at.port != 0
+    except (ValueError, AttributeError):  # of its port, or no text at all
+        return False
 
 
 def expiry_of(token: str) -> int | None:

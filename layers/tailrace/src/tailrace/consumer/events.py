@@ -84,8 +84,9 @@ def kept_cursor(cursor: Cursor | None) -> dict[str, Any] | None:
 
 def read_cursor(kept: Mapping[str, Any]) -> Cursor:
     """Return the cursor that was kept."""
-    try:
-        ended, lost = bool(kept.get("ended")), bool(kept.get("lost"))
-        return Cursor(kept["run"], kept["seq"], ended, lost=lost)
-    except KeyError:
-        raise Invalid("after: must be the cursor of an earlier consumption") from None
+    if isinstance(kept, Mapping):
+        run, seq = kept.get("run"), kept.get("seq")
+        if isinstance(run, str) and type(seq) is int:
+            ended, lost = bool(kept.get("ended")), bool(kept.get("lost"))
+            return Cursor(run, seq, ended, lost=lost)
+    raise Invalid("after: must be the cursor of an earlier consumption, no JSON text")

@@ -33,6 +33,8 @@ class Socket:
             self._options["subprotocols"] = [Subprotocol(name) for name in offered]
         self._outbox: asyncio.Queue[str | None] = asyncio.Queue()
         self._handshake: asyncio.Task[Any] | None = None
+        self.problem: Exception | None = None
+        """Why there was no connection, or why it broke."""
 
     def send(self, text: str) -> None:
         """Send a frame; it is dropped if the socket is closing."""
@@ -62,8 +64,10 @@ class Socket:
                 opened()
                 await self._exchange(connection, received)
         except InvalidStatus as refused:
+            self.problem = refused
             return refused.response.status_code in (401, 403)
-        except (OSError, WebSocketException):
+        except (OSError, WebSocketException) as error:
+            self.problem = error
             return False
         finally:
             self._handshake = None
