@@ -99,6 +99,9 @@ def _call(name: str, function: Any) -> Iterator[str]:
             continue
         if one.kind is one.KEYWORD_ONLY and "*" not in parameters:
             parameters.append("*")
+        if one.kind is one.VAR_KEYWORD:
+            parameters.append(f"**{one.name}: {one.annotation}")
+            continue
         default = "" if one.default is one.empty else f" = {_default(one.default)}"
         parameters.append(f"{one.name}: {one.annotation}{default}")
     result = signature.return_annotation

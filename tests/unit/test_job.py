@@ -11,7 +11,7 @@ from tailrace.errors import Busy, Invalid
 from tailrace.producer.job import Asked, job
 from tailrace.producer.sync import Producer
 from tailrace.transports.in_process import InProcess
-from tests.support.worlds import STREAM, World
+from tests.support.worlds import STREAM, World, run_id
 
 
 class Stage(World):
@@ -114,6 +114,23 @@ def test_a_job_that_fails_fails_once(stage: Stage) -> None:
 def test_an_event_of_somebody_else_is_refused(stage: Stage) -> None:
     with pytest.raises(Invalid):
         stage.handler("a")({"stream": STREAM})
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal", "names"),
+    [
+        ({"leese": 60}, TypeError, "leese"),
+        ({"lease": 0}, Invalid, "lease"),
+        ({"resume": "again"}, Invalid, "resume"),
+        ({"run": run_id(1)}, TypeError, "run"),
+        ({"seq": 2}, TypeError, "seq"),
+    ],
+)
+def test_options_that_no_producer_takes_are_refused_where_the_job_is_made(
+    options: dict[str, Any], refusal: type[Exception], names: str
+) -> None:
+    with pytest.raises(refusal, match=names):
+        job(**options)
 
 
 def test_it_is_a_decorator_with_and_without_options() -> None:

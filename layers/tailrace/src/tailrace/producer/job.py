@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 from ..errors import Cancelled, Fenced, Invalid, StreamEnded, Superseded
 from .sync import Producer
 
+_ANY_RUN = "00000000-0000-7000-8000-000000000000"
 _STOPS = (Cancelled, Fenced, StreamEnded, Superseded)
 
 
@@ -52,6 +53,10 @@ def job(
     `"continue"` calls the function again, which skips `already` chunks. `options` are
     the producer's.
     """
+    # What a producer does not take is told where it is written, not at the first turn.
+    Producer("chat", run=_ANY_RUN, resume="continue", seq=1, **options)
+    if resume not in ("continue", "restart"):
+        raise Invalid('resume: must be "continue" or "restart"')
     if answer is None:
         return functools.partial(job, resume=resume, **options)
 
