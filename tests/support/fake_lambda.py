@@ -31,6 +31,7 @@ class FakeLambda:
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[], None] = lambda: None
         self.crash = False
+        self.crashed = b'{"errorMessage": "Task timed out after 60.00 seconds"}'
         self.body: bytes | None = None
 
     def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
@@ -39,8 +40,8 @@ class FakeLambda:
         payload = json.loads(Payload)
         self.payloads.append(payload)
         if self.crash:
-            body = b'{"errorMessage": "Task timed out after 60.00 seconds"}'
-            return {"Payload": io.BytesIO(body), "FunctionError": "Unhandled"}
+            body = io.BytesIO(self.crashed)
+            return {"Payload": body, "FunctionError": "Unhandled"}
         answer = json.dumps(self.publish.handle(payload)).encode()
         self.after()
         return {"Payload": io.BytesIO(answer if self.body is None else self.body)}

@@ -39,6 +39,7 @@ from tailrace.errors import (
     Unavailable,
 )
 from tailrace.producer.sync import Producer
+from tailrace.transports.function import NoAnswer
 from tests.support.local_server import RING, LocalServer
 
 STREAM = "chat:42"
@@ -166,6 +167,16 @@ def test_what_is_no_json_ends_the_run_as_an_error(
     tail = server.log.store.last(STREAM)
     assert tail is not None
     assert tail.reason == "error"
+
+
+def test_what_is_no_utf8_is_refused(
+    server: LocalServer, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "answer.txt"
+    path.write_bytes(b"a\n\xff\n")
+    code, out, err = run("publish", STREAM, str(path))
+    assert (code, out) == (failures.WRONG, "")
+    assert "answer.txt: not UTF-8" in err.splitlines()[-1]
 
 
 def test_publish_says_what_stands_in_its_way(server: LocalServer, run: Run) -> None:
@@ -435,6 +446,12 @@ def test_the_stack_is_called_tailrace_unless_something_is_configured(
     assert app.Context(None, in_process=False).stack is None
 
 
+def gave_up(cause: Exception) -> Unavailable:
+    error = Unavailable("gave up")
+    error.__cause__ = cause
+    return error
+
+
 def client_error(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no\nway"}}, "Invoke")
 
@@ -451,6 +468,9 @@ def client_error(code: str) -> ClientError:
         (StreamEnded("x"), 4, None),
         (Busy("x"), 5, "cancel"),
         (Unavailable("x"), 6, "network"),
+        (NoAnswer("x"), 6, "TAILRACE_PUBLISH_FUNCTION"),
+        (gave_up(NoAnswer("x")), 6, "TAILRACE_PUBLISH_FUNCTION"),
+        (ValueError("Invalid endpoint: nonsense"), 2, "AWS_ENDPOINT_URL"),
         (KeyboardInterrupt(), 130, None),
         (NoCredentialsError(), 3, "AWS_PROFILE"),
         (NoRegionError(), 3, "AWS_DEFAULT_REGION"),

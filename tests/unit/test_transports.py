@@ -22,7 +22,7 @@ from tailrace.errors import (
 from tailrace.ports import Subscription
 from tailrace.publish import Publish
 from tailrace.transports import Answer, Transport
-from tailrace.transports.function import PublishFunction
+from tailrace.transports.function import NoAnswer, PublishFunction
 from tailrace.transports.in_process import InProcess
 from tests.support.fake_lambda import FakeLambda
 from tests.support.worlds import NOW, STREAM, World, run_id
@@ -235,8 +235,22 @@ def test_a_crashed_function_may_have_done_it(
     function: PublishFunction, client: FakeLambda
 ) -> None:
     client.crash = True
-    with pytest.raises(Unavailable, match="crashed or timed out"):
+    with pytest.raises(NoAnswer, match="'tailrace-publish' crashed or timed out"):
         opened(function)
+
+
+def test_a_function_that_crashed_is_told_with_the_type_of_its_error_and_no_more(
+    function: PublishFunction, client: FakeLambda
+) -> None:
+    client.crash = True
+    client.crashed = b'{"errorType": "Runtime.ImportModuleError", "errorMessage": "m"}'
+    with pytest.raises(NoAnswer) as told:
+        opened(function)
+    assert told.value.message.endswith("(Runtime.ImportModuleError)")
+    for body in (b"", b"null", b'{"errorType": 3}'):
+        client.crashed = body
+        with pytest.raises(NoAnswer, match=r"crashed or timed out$"):
+            opened(function)
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"run": "r"}'])
@@ -244,8 +258,10 @@ def test_an_answer_that_is_none_is_unavailable(
     function: PublishFunction, client: FakeLambda, body: bytes
 ) -> None:
     client.body = body
-    with pytest.raises(Unavailable, match="no answer"):
+    with pytest.raises(NoAnswer, match="'tailrace-publish' answers as no publish"):
         opened(function)
+    with pytest.raises(NoAnswer, match="'tailrace-publish' answers as no publish"):
+        function.ask({"operation": "tail", "stream": STREAM})
 
 
 def test_the_clock_is_that_of_the_answers(

@@ -17,6 +17,7 @@ from botocore.exceptions import (
 
 from ..deployment import NoStack
 from ..errors import TailraceError
+from ..transports.function import NoAnswer
 
 WRONG = 2
 NOT_ALLOWED = 3
@@ -81,6 +82,9 @@ def explain(error: BaseException) -> Failure | None:
     if isinstance(error, NoStack):
         hint = "name it by --stack or TAILRACE_STACK"
         return Failure(NOT_ALLOWED, _line(error.message), hint)
+    if isinstance(error, NoAnswer) or isinstance(error.__cause__, NoAnswer):
+        hint = "its log says more; is TAILRACE_PUBLISH_FUNCTION right if it is set?"
+        return Failure(UNAVAILABLE, _line(str(error)), hint)
     if isinstance(error, TailraceError):
         return Failure(
             _CODES.get(error.code, 1), _line(error.message), _HINTS.get(error.code)
@@ -99,6 +103,9 @@ def explain(error: BaseException) -> Failure | None:
         return Failure(NOT_ALLOWED, _line(line), _AWS_HINTS.get(code))
     if isinstance(error, BotoCoreError):
         return Failure(UNAVAILABLE, _line(str(error)))
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+        hint = "AWS_ENDPOINT_URL must be a URL: http://127.0.0.1:4566"
+        return Failure(WRONG, _line(str(error)), hint)  # botocore has no name for it
     if isinstance(error, OSError):
         return Failure(WRONG, _line(f"{error.filename or ''} {error.strerror}".strip()))
     return None

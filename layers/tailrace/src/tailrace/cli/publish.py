@@ -33,7 +33,8 @@ def publish(
     console = Console(stderr=True, highlight=False)
     name = str(getattr(file, "name", ""))
     as_json = as_json or name.endswith((".jsonl", ".ndjson"))
-    chunks = _values(file) if as_json else iter(file)
+    lines = _lines(file, name)
+    chunks = _values(lines) if as_json else lines
     producer = Producer(stream, transport=transport, **options)
     # A spinner and somebody who types would write into the same line.
     quiet = console.status("") if not file.isatty() else contextlib.nullcontext()
@@ -56,8 +57,15 @@ def publish(
     return 0
 
 
-def _values(file: TextIO) -> Iterator[Any]:
-    for number, line in enumerate(file, 1):
+def _lines(file: TextIO, name: str) -> Iterator[str]:
+    try:
+        yield from file
+    except UnicodeDecodeError:
+        raise Invalid(f"{name}: not UTF-8") from None
+
+
+def _values(lines: Iterator[str]) -> Iterator[Any]:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:

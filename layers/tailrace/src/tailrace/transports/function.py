@@ -12,6 +12,10 @@ from ..rules import OnActive
 from . import Answer, Reason
 
 
+class NoAnswer(Unavailable):
+    """The function answered nothing of the publish API: it crashed, or is another."""
+
+
 class PublishFunction:
     """Through the publish function: its caller needs `lambda:InvokeFunction` on it, and
     nothing else. `client`: a boto3 Lambda client made with `adapters.calls.config`."""
@@ -56,7 +60,7 @@ class PublishFunction:
     ) -> Answer:
         head = _payload("append", stream, run, writer, seq=seq)
         # The chunks are JSON already.
-        return _answer(self._invoke(f'{head[:-1]},"chunks":[{",".join(texts)}]}}'))
+        return self._answer(f'{head[:-1]},"chunks":[{",".join(texts)}]}}')
 
     def end(
         self,
@@ -78,13 +82,31 @@ class PublishFunction:
         )
 
     def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
-        return self._invoke(json.dumps(payload))
+        answer = self._invoke(json.dumps(payload))
+        if answer.get("stream") != payload.get("stream"):
+            raise self._none()
+        return answer
 
     def _call(
         self, operation: str, stream: str, run: str, writer: str, **arguments: Any
     ) -> Answer:
-        return _answer(
-            self._invoke(_payload(operation, stream, run, writer, **arguments))
+        return self._answer(_payload(operation, stream, run, writer, **arguments))
+
+    def _answer(self, payload: str) -> Answer:
+        answer = self._invoke(payload)
+        try:
+            return Answer(
+                run=answer["run"],
+                next=answer["next"],
+                epoch=answer.get("epoch", 0),
+                already=answer.get("already", 0),
+            )
+        except KeyError:
+            raise self._none() from None
+
+    def _none(self) -> NoAnswer:
+        return NoAnswer(
+            f"function {self._function!r} answers as no publish function does"
         )
 
     def _invoke(self, payload: str) -> dict[str, Any]:
@@ -95,14 +117,12 @@ class PublishFunction:
             return response, response["Payload"].read()
 
         response, body = attempt(invoke)
+        answer = _read(body)
         if "FunctionError" in response:
-            raise Unavailable("the publish function crashed or timed out")
-        try:
-            answer = json.loads(body)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise Unavailable("the publish function gave no answer")
+            # The type only: what a function says of its failure may quote anything.
+            kind = answer.get("errorType")
+            why = f" ({kind})" if isinstance(kind, str) else ""
+            raise NoAnswer(f"function {self._function!r} crashed or timed out{why}")
         if "error" in answer:
             raise from_dict(answer["error"])
         return answer
@@ -122,13 +142,9 @@ def _payload(
     )
 
 
-def _answer(answer: dict[str, Any]) -> Answer:
+def _read(body: bytes) -> dict[str, Any]:
     try:
-        return Answer(
-            run=answer["run"],
-            next=answer["next"],
-            epoch=answer.get("epoch", 0),
-            already=answer.get("already", 0),
-        )
-    except KeyError:
-        raise Unavailable("the publish function gave no answer") from None
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
