@@ -64,5 +64,5 @@ def test_bad_stream_names_are_refused(name: object) -> None:
     ],
 )
 def test_what_is_no_uuid7_in_canonical_text_is_refused(run: object) -> None:
-    with pytest.raises(Invalid, match="run"):
+    with pytest.raises(Invalid, match=r"^run: must be .* tailrace\.new_run\(\)"):
         ids.check_run(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import pytest
 
@@ -507,11 +508,13 @@ def test_a_producer_that_leaves_puts_its_chunks_and_no_end() -> None:
         {"min_interval": -1},
         {"give_up_after": -1},
         {"wait": float("nan")},
+        {"wait": "1"},
+        {"buffer": "1"},
         {"lease": 0},
         {"lease": True},
         {"buffer": 0},
     ],
 )
-def test_a_pace_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+def test_a_pace_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(Invalid, match=next(iter(wrong))):
-        Pace(**wrong)  # type: ignore[arg-type]
+        Pace(**wrong)

@@ -56,10 +56,11 @@ def check_run(run: Any, now: int | None = None) -> str:
 
     `now` (ms, AWS time) is given where the run is about to be opened.
     """
-    _check(_RUN, "run", run)
+    if not isinstance(run, str) or not _RUN.fullmatch(run):
+        raise Invalid("run: must be a UUIDv7: make it with tailrace.new_run()")
     if now is not None and run_time(run) > now + MAX_AHEAD_MS:
         raise Invalid("run: its time is more than 5 minutes ahead of AWS time")
-    return str(run)
+    return run
 
 
 def run_time(run: str) -> int:

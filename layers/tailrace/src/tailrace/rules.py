@@ -210,7 +210,8 @@ def check_open(tail: Record | None, run: str, writer: str, now: int) -> Record |
         raise refusal(run, tail)
     if tail.writer != writer:
         raise Busy(
-            "another writer has opened this run: claim it",
+            "another writer has opened this run: claim it"
+            ' (Producer: resume="continue" or "restart")',
             run=run,
             until=tail.at + tail.lease * 1000,
         )

@@ -63,10 +63,11 @@ class Pace:
 
     def __post_init__(self) -> None:
         for name in ("min_interval", "give_up_after", "wait"):
-            if not getattr(self, name) >= 0:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value >= 0:
                 raise Invalid(f"{name}: must be seconds, 0 or more")
         check_lease(self.lease)
-        if not self.buffer > 0:
+        if not isinstance(self.buffer, int | float) or not self.buffer > 0:
             raise Invalid("buffer: must be bytes, more than 0")
 
 
