@@ -57,7 +57,9 @@ def main() -> int:
             ENVIRONMENT.write_text(json.dumps(stack.sam_local_environment(), indent=2))
             logs = stack.aws.log_file.parent
             lines = (f"Open  {url}", f"Chat  {url}/chat/", f"Logs  {logs}")
-            print(_box(*lines, "Stop  Ctrl-C"), flush=True)
+            print(_box(*lines, "Stop  Ctrl-C"))
+            print("  For the SDK and the command, in another terminal:\n")
+            print(f"  {stack.exports}\n", flush=True)
             if not arguments.no_browser:
                 _open_browser(url)
             while True:

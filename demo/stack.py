@@ -67,6 +67,17 @@ class LocalStack:
         return self.aws.environment
 
     @property
+    def exports(self) -> str:
+        """A line for a shell, after which the SDK and the command find this stack."""
+        names = ("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        told = {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            **{name: self.environment[name] for name in names},
+            "TAILRACE_STACK": STACK_NAME,
+        }
+        return "export " + " ".join(f"{name}={value}" for name, value in told.items())
+
+    @property
     def socket_url(self) -> str:
         return self.outputs["SocketUrl"]
 

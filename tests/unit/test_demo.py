@@ -13,16 +13,31 @@ from typing import Any
 
 import pytest
 
+from demo.local_aws import LocalAws
+from demo.stack import LocalStack
+
 demo: Any = importlib.import_module("demo.__main__")
+
+
+def test_a_terminal_is_led_to_the_local_aws_by_one_line() -> None:
+    stack = LocalStack(LocalAws(4566, Path("log")), outputs={})
+    assert stack.exports == (
+        f"export AWS_ENDPOINT_URL={stack.endpoint} AWS_DEFAULT_REGION=us-east-1"
+        " AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test TAILRACE_STACK=tailrace"
+    )
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_what_sam_local_is_told_lives_as_long_as_the_demo(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: type[BaseException]
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    stop: type[BaseException],
 ) -> None:
     told: list[object] = []
     stack = SimpleNamespace(
         aws=SimpleNamespace(log_file=tmp_path / "log"),
+        exports="export THIS=that",
         sam_local_environment=lambda: {"PublishFunction": {}},
     )
 
@@ -43,5 +58,6 @@ def test_what_sam_local_is_told_lives_as_long_as_the_demo(
     monkeypatch.setattr(sys, "argv", ["demo", "--no-browser"])
     monkeypatch.setattr(signal, "pause", pause)
     assert demo.main() == 0
+    assert "\n  export THIS=that\n" in capsys.readouterr().out
     assert told == [{"PublishFunction": {}}]
     assert list(tmp_path.iterdir()) == []
