@@ -8,7 +8,10 @@ import importlib.util
 import inspect
 import json
 import re
+import subprocess
+import sys
 import types
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +157,20 @@ def test_the_api_reference_is_that_of_the_code() -> None:
     assert written == module.write(), "run `python docs/api.py`"
     missing = [name for name in tailrace.__all__ if f"`{name}`" not in written]
     assert missing == ["__version__"]
+
+
+def test_the_package_brings_its_licence_and_says_what_it_is(tmp_path: Path) -> None:
+    package = ROOT / "layers/tailrace"
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(build, cwd=package, check=True, capture_output=True)
+    (wheel,) = tmp_path.iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        files = {Path(name).name: archive.read(name) for name in archive.namelist()}
+    licence = (ROOT / "LICENSE").read_bytes()
+    assert files["LICENSE"] == licence
+    assert (ROOT / "clients/js/LICENSE").read_bytes() == licence
+    readme = (package / "README.md").read_text()
+    assert files["METADATA"].decode().endswith(readme)
 
 
 def test_exit_codes_are_documented_as_they_are() -> None:
