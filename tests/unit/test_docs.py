@@ -12,8 +12,9 @@ import subprocess
 import sys
 import types
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,15 +26,68 @@ from tailrace.producer import aio, sync
 from tests.support.local_server import RING, LocalServer
 
 ROOT = Path(__file__).parents[2]
+PAGES = (
+    "README.md",
+    "docs/producer.md",
+    "docs/consumer.md",
+    "docs/ai-sdk.md",
+    "layers/tailrace/README.md",
+)
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def snippets() -> list[Any]:
     found = []
-    for name in ("README.md", "docs/producer.md", "docs/consumer.md"):
+    for name in PAGES:
         for number, match in enumerate(SNIPPET.finditer((ROOT / name).read_text()), 1):
             found.append(pytest.param(match[1], id=f"{name} {number}"))
     return found
+
+
+ANSWER = [
+    {
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}],
+    }
+    for text, reason in (("It ", None), ("rains.", "stop"))
+]
+
+
+class Weather:
+    """A model of Anthropic's: asks for the weather in two cities, then says what its
+    tools said."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        self.asked += 1
+        assert self.asked < 5, "the model is never told what its tools said"
+        if history[-1]["role"] == "user" and len(history) > 1:
+            uses, results = history[-2]["content"], history[-1]["content"]
+            ids = [one["tool_use_id"] for one in results]
+            assert ids == [one["id"] for one in uses]
+            said = ", ".join(one["content"] for one in results)
+            yield from self._block(0, {"type": "text", "text": said}, None)
+            yield from self._end("end_turn")
+            return
+        for at, city in enumerate(("Kiel", "Bonn")):
+            use = {"type": "tool_use", "id": city, "name": "weather", "input": {}}
+            yield from self._block(at, use, json.dumps({"city": city}))
+        yield from self._end("tool_use")
+
+    def _block(
+        self, at: int, block: dict[str, Any], input: str | None
+    ) -> Iterator[dict[str, Any]]:
+        yield {"type": "content_block_start", "index": at, "content_block": block}
+        if input is not None:
+            delta = {"type": "input_json_delta", "partial_json": input}
+            yield {"type": "content_block_delta", "index": at, "delta": delta}
+        yield {"type": "content_block_stop", "index": at}
+
+    def _end(self, reason: str) -> Iterator[dict[str, Any]]:
+        yield {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {}}
+        yield {"type": "message_stop"}
 
 
 class Response:
@@ -91,7 +145,6 @@ async def test_a_snippet_runs(server: LocalServer, code: str) -> None:
             stream.write("watched")
     shown: list[Any] = []
     names: dict[str, Any] = {
-        **{name: getattr(tailrace, name) for name in ("Producer", "consume")},
         "llm": ["a", "b", "c"],
         "async_llm": async_llm(),
         "response": Response(),
@@ -101,11 +154,67 @@ async def test_a_snippet_runs(server: LocalServer, code: str) -> None:
         "token": server.token(),
         "fetch_token": server.token,
         "kept": None,
+        "client": SimpleNamespace(
+            responses=SimpleNamespace(create=lambda **_: iter(ANSWER))
+        ),
+        "MODEL": "m",
+        "upstream": iter(ANSWER),
+        "ask": Weather(),
+        "history": [{"role": "user", "content": "Will it rain in Kiel and in Bonn?"}],
+        "run_tool": lambda name, input: f"{name} {input['city']}: rain",
+        "load": lambda stream: [],
+        "checked": lambda messages: messages,
         "show": shown.append,
         "print": lambda *values, **_: shown.append(values),
     }
-    await run_snippet(code, names)
+    with Producer("chat:ai", on_active="supersede") as stream:
+        await run_snippet(code, {**names, "stream": stream})
     assert shown or "consume(" not in code
+
+
+def of_the_ai_sdk(word: str) -> str:
+    text = (ROOT / "docs/ai-sdk.md").read_text()
+    (code,) = [match[1] for match in SNIPPET.finditer(text) if word in match[1]]
+    return code
+
+
+def texts(server: LocalServer, stream: str) -> str:
+    written = chunks(server, stream)
+    assert written[0]["type"] == "start"
+    assert written[-1]["type"] == "finish"
+    return "".join(one["delta"] for one in written if one["type"] == "text-delta")
+
+
+async def test_the_job_of_the_ai_sdk_writes_a_message(server: LocalServer) -> None:
+    client = SimpleNamespace(responses=SimpleNamespace(create=lambda **_: iter(ANSWER)))
+    names: dict[str, Any] = {"client": client, "MODEL": "m"}
+    await run_snippet(of_the_ai_sdk("def answer("), names)
+    names["answer"]("1", new_run(), [])
+    assert texts(server, "chat:1") == "It rains."
+    names |= {"load": lambda stream: [], "checked": lambda messages: messages}
+    await run_snippet(of_the_ai_sdk("@job"), names)
+    opened = server.log.open("chat:2", "send.1")
+    event = {"stream": "chat:2", "run": opened.run, "seq": opened.next, "sub": "u"}
+    names["handler"]({"tailrace": 1, **event, "untrusted": {"messages": []}}, None)
+    assert texts(server, "chat:2") == "It rains."
+
+
+async def test_the_tool_loop_tells_the_model_what_its_tools_said(
+    server: LocalServer,
+) -> None:
+    history = [{"role": "user", "content": "Will it rain in Kiel and in Bonn?"}]
+    ask = Weather()
+    with Producer("chat:tools") as stream:
+        names: dict[str, Any] = {
+            "stream": stream,
+            "ask": ask,
+            "history": history,
+            "run_tool": lambda name, input: f"{name} {input['city']}: rain",
+        }
+        await run_snippet(of_the_ai_sdk("run_tool"), names)
+    assert ask.asked == 2
+    assert texts(server, "chat:tools") == "weather Kiel: rain, weather Bonn: rain"
+    assert [one["role"] for one in history] == ["user", "assistant", "user"]
 
 
 async def test_the_first_snippet_of_the_readme_writes_a_run(
@@ -161,8 +270,10 @@ def test_the_api_reference_is_that_of_the_code() -> None:
 
 def test_the_package_brings_its_licence_and_says_what_it_is(tmp_path: Path) -> None:
     package = ROOT / "layers/tailrace"
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
-    subprocess.run(build, cwd=package, check=True, capture_output=True)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
+    subprocess.run(
+        [*build, str(tmp_path)], cwd=package, check=True, capture_output=True
+    )
     (wheel,) = tmp_path.iterdir()
     with zipfile.ZipFile(wheel) as archive:
         files = {Path(name).name: archive.read(name) for name in archive.namelist()}
