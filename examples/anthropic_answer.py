@@ -2,7 +2,7 @@
 
 To try it:
 
-    pip install tailrace anthropic
+    pip install ./layers/tailrace anthropic
     export TAILRACE_STACK=tailrace ANTHROPIC_API_KEY=…
     python anthropic_answer.py chat:42 "Why is the sky blue?"
 """

@@ -2,7 +2,7 @@
 
 To try it:
 
-    pip install tailrace fastapi uvicorn anthropic
+    pip install ./layers/tailrace fastapi uvicorn anthropic
     export TAILRACE_STACK=tailrace ANTHROPIC_API_KEY=…
     uvicorn fastapi_backend:app
 """

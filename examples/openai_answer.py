@@ -2,7 +2,7 @@
 
 To try it:
 
-    pip install tailrace openai
+    pip install ./layers/tailrace openai
     export TAILRACE_STACK=tailrace OPENAI_API_KEY=…
     python openai_answer.py chat:42 "Why is the sky blue?"
 """
