@@ -411,11 +411,11 @@ MUTANTS = (
         "session.py",
         "the log is read before the row is put",
         "delivery 3",
-        "        new = self._put_subscription(connection.id, stream, n, "
+        "        there = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n"
         "        replay = Replay(self._log, stream, position, compact)\n",
         "        replay = Replay(self._log, stream, position, compact)\n"
-        "        new = self._put_subscription(connection.id, stream, n, "
+        "        there = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n",
     ),
     _in(
@@ -452,9 +452,9 @@ MUTANTS = (
         "sync does not put the rows again",
         "delivery 4",
         "        # The row before the read, so that what is appended between is pushed.\n"
-        "        new = self._put_subscription(connection.id, stream, n, "
+        "        there = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n",
-        "        new = False\n",
+        "        there = None\n",
     ),
     _in(
         "session.py",
@@ -604,8 +604,8 @@ MUTANTS = (
         "delivery.py",
         "a connection is passed over that was slow but once",
         "delivery 2",
-        "            again = subscription.slow_until > now - PASS_OVER_MS",
-        "            again = True",
+        "        again = one.slow_until > now - PASS_OVER_MS",
+        "        again = True",
     ),
     # ---- starting ---------------------------------------------------------------------
     _in(
