@@ -269,7 +269,9 @@ export function answered(reader, answer, now, random) {
   reader.tail = answer.tail;
   // A cursor that has moved since was continued by the log: `from` is old news.
   if (reader.cursor === asked && !reader.paused) {
-    if (asked ? asked.seq !== answer.from : !awaited(reader, answer)) relocate(reader, answer, out);
+    // What has expired is followed by an `open` at most: nothing shown goes on.
+    const over = answer.run === null && reader.shown;
+    if (asked ? over || asked.seq !== answer.from : !awaited(reader, answer)) relocate(reader, answer, out);
     else if (asked) confirm(reader, asked, answer);
   }
   const moved = reader.cursor !== asked;

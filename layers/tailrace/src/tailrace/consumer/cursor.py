@@ -352,7 +352,9 @@ def answered(
     reader.tail = answer["tail"]
     # A cursor that has moved since was continued by the log: `from` is old news.
     if reader.cursor is asked and not reader.paused:
-        if asked is not None and asked.seq == answer["from"]:
+        # What has expired is followed by an `open` at most: nothing shown goes on.
+        over = answer["run"] is None and reader.shown is not None
+        if asked is not None and asked.seq == answer["from"] and not over:
             _confirm(reader, asked, answer)
         elif asked is not None or not _awaited(reader, answer):
             _relocate(reader, answer, out)
