@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -359,6 +359,90 @@ def test_tool_calls_that_come_interleaved_are_told_apart_by_their_index() -> Non
         {"x": 1},
         {},
     ]
+
+
+def test_tool_calls_that_grow_side_by_side_are_each_whole() -> None:
+    answer = Answer("m")
+    events = [
+        completion(function(0, "a", "f", "")),
+        completion(function(1, "b", "g", "")),
+        completion(function(0, None, None, '{"x":')),
+        completion(function(1, None, None, '{"y":2}')),
+        completion(function(0, None, None, "1}")),
+        completion({}, "tool_calls"),
+    ]
+    list(from_openai(events, answer=answer))
+    assert [(one.id, one.input, one.error) for one in answer.tool_calls] == [
+        ("a", {"x": 1}, None),
+        ("b", {"y": 2}, None),
+    ]
+
+
+def test_tool_calls_of_one_index_are_told_apart_by_their_ids() -> None:
+    """As what stands between Gemini and Chat Completions gives them."""
+    answer = Answer("m")
+    events = [
+        completion(function(0, "a", "f", '{"x":1}')),
+        completion(function(0, "b", "g", '{"y":2}')),
+        completion({}, "tool_calls"),
+    ]
+    list(from_openai(events, answer=answer))
+    assert [one.input for one in answer.tool_calls] == [{"x": 1}, {"y": 2}]
+
+
+def test_usage_that_is_said_with_each_chunk_is_counted_once() -> None:
+    """vLLM and SGLang say what there is so far."""
+    answer = Answer("m")
+    events = [
+        {**completion({"content": "a"}), "usage": usage}
+        for usage in (
+            {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101},
+            {"prompt_tokens": 100, "completion_tokens": 3, "total_tokens": 103},
+        )
+    ]
+    list(from_openai([*events, completion({}, "stop")], answer=answer))
+    assert answer.usage == {
+        "inputTokens": 100,
+        "outputTokens": 3,
+        "totalTokens": 103,
+    }
+
+
+class Upstream:
+    """As the libraries' streams are: iterators that are to be closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield completion({"content": "a"})
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class AsyncUpstream(Upstream):
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for event in self:
+            yield event
+
+    async def close(self) -> None:  # type: ignore[override]
+        super().close()
+
+
+async def test_who_leaves_early_closes_the_models_stream() -> None:
+    """A stream that nobody reads goes on to be made, and paid for."""
+    upstream = Upstream()
+    chunks = from_openai(upstream)
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]
+    assert upstream.closed == 1
+    later: Any = AsyncUpstream()
+    told: Any = from_openai(later)
+    await anext(told)
+    await told.aclose()
+    assert later.closed == 1
 
 
 def test_reasoning_before_the_text_is_a_part_of_its_own() -> None:

@@ -233,6 +233,19 @@ class Answer:
         """Whether a tool call of that key goes on."""
         return key in self._tools
 
+    def tool_id(self, key: Any = None) -> str | None:
+        """The id of the tool call of that key that goes on."""
+        tool = self._tools.get(key)
+        return None if tool is None else tool.id
+
+    def tool_whole(self, key: Any = None) -> bool:
+        """Whether a tool call of that key goes on whose input is whole by now."""
+        tool = self._tools.get(key)
+        try:
+            return tool is not None and isinstance(json.loads(tool.text), dict)
+        except (ValueError, RecursionError):
+            return False
+
     # ---- inside ----------------------------------------------------------------------
 
     def _grow(self, kind: str, delta: str, key: Any) -> list[Chunk]:

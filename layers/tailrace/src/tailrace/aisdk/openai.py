@@ -33,6 +33,7 @@ class OpenAI:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._last_tool: Any = None
+        self._usage: dict[str, int] = {}
         self.done = False
 
     def feed(self, event: Any) -> Iterator[Chunk]:
@@ -50,7 +51,7 @@ class OpenAI:
             raise UpstreamError(_message(event, "error"))
         usage = get(event, "usage")
         if usage is not None:
-            answer.used(
+            self._used(
                 inputTokens=get(usage, "prompt_tokens"),
                 outputTokens=get(usage, "completion_tokens"),
                 totalTokens=get(usage, "total_tokens"),
@@ -81,6 +82,13 @@ class OpenAI:
                 answer.finish_reason = _FINISH.get(reason, "other")
                 self.done = True
 
+    def _used(self, **tokens: Any) -> None:
+        """Count the usage so far, which some (vLLM, SGLang) say with every chunk."""
+        step = {name: number for name, number in tokens.items() if type(number) is int}
+        before, self._usage = self._usage, {**self._usage, **step}
+        more = {name: number - before.get(name, 0) for name, number in step.items()}
+        self._answer.used(**more)
+
     def _end_reasoning(self) -> list[Chunk]:
         return self._answer.end_part() if self._answer.reasoning_open() else []
 
@@ -88,9 +96,12 @@ class OpenAI:
         answer = self._answer
         key = get(call, "index") or 0
         id = text(call, "id")
-        if id and not answer.tool_open(key):
+        # Where all calls have one index (Gemini), it is the id that tells them apart.
+        if id and id != answer.tool_id(key):
             yield from answer.end_parts()
-            if self._last_tool is not None and self._last_tool != key:
+            yield from answer.end_tool(key)
+            # Calls may grow side by side: only what is whole ends with the next.
+            if answer.tool_whole(self._last_tool):
                 yield from answer.end_tool(self._last_tool)
             yield from answer.tool(id, text(call, "function", "name"), key)
             self._last_tool = key

@@ -10,6 +10,7 @@ not look like a whole one.
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypedDict, Unpack, overload
@@ -126,20 +127,31 @@ def _convert(
 def _plain(
     reader: _Reader, answer: Answer, events: Iterable[Any], whole: bool
 ) -> Iterator[Chunk]:
-    yield from answer.begin_step()
-    for event in events:
-        yield from reader.feed(event)
+    try:
+        yield from answer.begin_step()
+        for event in events:
+            yield from reader.feed(event)
+    except GeneratorExit:  # left early: the model need not go on
+        if callable(close := getattr(events, "close", None)):
+            close()
+        raise
     yield from _end(reader, answer, whole)
 
 
 async def _async(
     reader: _Reader, answer: Answer, events: AsyncIterable[Any], whole: bool
 ) -> AsyncIterator[Chunk]:
-    for chunk in answer.begin_step():
-        yield chunk
-    async for event in events:
-        for chunk in reader.feed(event):
+    try:
+        for chunk in answer.begin_step():
             yield chunk
+        async for event in events:
+            for chunk in reader.feed(event):
+                yield chunk
+    except GeneratorExit:
+        close = getattr(events, "close", None) or getattr(events, "aclose", None)
+        if callable(close) and inspect.isawaitable(closing := close()):
+            await closing
+        raise
     for chunk in _end(reader, answer, whole):
         yield chunk
 
