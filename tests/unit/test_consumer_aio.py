@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -506,6 +507,24 @@ async def test_a_cancel_that_is_not_granted_is_refused(server: LocalServer) -> N
             break
 
 
+async def test_a_cancel_that_nobody_waits_for_any_more_harms_no_reading(
+    server: LocalServer,
+) -> None:
+    async with produce(server) as stream:
+        await stream.write("a")
+        watching = consume(server.url, server.token(read=["*"]), STREAM)
+        shown = aiter(watching)
+        assert await anext(shown) == "a"
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(watching.cancel(), 1e-6)
+        with pytest.raises(Forbidden):
+            await watching.cancel()  # answered after the others
+        await stream.write("b")
+        assert await anext(shown) == "b"
+        await watching.aclose()
+
+
 async def test_a_consumption_is_read_once(server: LocalServer) -> None:
     await write(server, "a")
     watching = consume(server.url, server.token(), STREAM)
@@ -530,3 +549,9 @@ def test_wrong_arguments_are_refused_at_once() -> None:
 @pytest.mark.parametrize("token", ["", "a.b.c", "a.e30.c", "a.bnVsbA.c"])
 def test_a_token_that_tells_no_expiry_has_none(token: str) -> None:
     assert expiry_of(token) is None
+
+
+@pytest.mark.parametrize("exp", [1764547200, 1764547200.9])
+def test_any_number_is_an_expiry(exp: float) -> None:
+    body = base64.urlsafe_b64encode(json.dumps({"exp": exp}).encode()).decode()
+    assert expiry_of(f"head.{body.rstrip('=')}.signature") == 1764547200

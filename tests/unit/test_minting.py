@@ -88,3 +88,10 @@ def test_a_run_id_is_of_now() -> None:
 def test_a_ring_that_is_nowhere_is_asked_for() -> None:
     with pytest.raises(Invalid, match="TAILRACE_SECRET"):
         mint_token("u", environ={})
+
+
+def test_a_part_of_a_second_makes_no_odd_expiry() -> None:
+    token = mint_token("u", read=["chat:42"], expires_in=900.5, keys=RING)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert type(claims["exp"]) is int
+    assert claims["exp"] - claims["iat"] == 901

@@ -22,7 +22,7 @@ def mint_token(
     read: Iterable[str] = (),
     cancel: Iterable[str] = (),
     send: Iterable[str] = (),
-    expires_in: int = 900,
+    expires_in: float = 900,
     key: str | None = None,
     keys: KeyRing | None = None,
     stack: str | None = None,

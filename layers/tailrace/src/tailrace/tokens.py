@@ -5,6 +5,7 @@ Pure: `now` is given and the key ring is a plain dict. PROTOCOL.md §6 has the c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ def mint(
     *,
     sub: str,
     now: int,
-    expires_in: int = 900,
+    expires_in: float = 900,
     read: Iterable[str] = (),
     cancel: Iterable[str] = (),
     send: Iterable[str] = (),
@@ -51,7 +52,7 @@ def mint(
         "aud": AUDIENCE,
         "sub": check_sub(sub),
         "iat": now,
-        "exp": now + expires_in,
+        "exp": math.ceil(now + expires_in),
     }
     for name, grants in (("read", read), ("cancel", cancel), ("send", send)):
         # A text is iterable, too: "chat:*" would be seven grants, the last of them "*".

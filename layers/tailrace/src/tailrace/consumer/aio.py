@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import inspect
+import itertools
 import json
 import logging
 import random
@@ -164,6 +165,7 @@ class Consumption:
         self._over = False
         self._arrival = asyncio.Event()
         self._cancels: dict[str, asyncio.Future[str | None]] = {}
+        self._numbers = itertools.count()
 
     @property
     def cursor(self) -> dict[str, Any] | None:
@@ -226,7 +228,7 @@ class Consumption:
         if self._latest is None or self._loop is None:
             raise Invalid("no run is known yet")
         settled: asyncio.Future[str | None] = self._loop.create_future()
-        id = f"{_CANCEL}{len(self._cancels)}"
+        id = f"{_CANCEL}{next(self._numbers)}"
         self._cancels[id] = settled
         self._dispatch("cancel", id, self.stream, self._latest)
         return await settled
@@ -312,9 +314,12 @@ class Consumption:
                 self.error = error
                 self._arrival.set()
             case Fail(id, error):
-                self._cancels[id].set_exception(error)
+                if not (settled := self._cancels.pop(id)).done():
+                    settled.set_exception(error)
             case Settle(id, reason):
-                self._cancels[id].set_result(reason)
+                # Who asked may have given up waiting.
+                if not (settled := self._cancels.pop(id)).done():
+                    settled.set_result(reason)
             case Send(number, frame):
                 self._send(number, frame)
             case Close(number):
@@ -425,9 +430,10 @@ def expiry_of(token: str) -> int | None:
         body = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         exp = claims["exp"]
-    except (IndexError, ValueError, KeyError, TypeError):
+        # Any number is a NumericDate.
+        return int(exp) if type(exp) in (int, float) else None
+    except (IndexError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return exp if type(exp) is int else None
 
 
 def _now() -> float:
