@@ -133,6 +133,26 @@ def test_options_that_no_producer_takes_are_refused_where_the_job_is_made(
         job(**options)
 
 
+async def _async(asked: Asked, stream: Producer) -> None: ...
+
+
+def _generator(asked: Asked, stream: Producer) -> Any:
+    yield
+
+
+async def _async_generator(asked: Asked, stream: Producer) -> Any:
+    yield
+
+
+@pytest.mark.parametrize("answer", [_async, _generator, _async_generator])
+def test_a_function_that_would_not_run_is_refused_where_the_job_is_made(
+    answer: Any,
+) -> None:
+    """To call it does nothing, and the answer would be whole, and empty."""
+    with pytest.raises(Invalid, match="plain function"):
+        job(answer)
+
+
 def test_it_is_a_decorator_with_and_without_options() -> None:
     @job(lease=9)
     def with_options(asked: Asked, stream: Producer) -> None: ...

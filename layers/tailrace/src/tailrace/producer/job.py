@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -59,6 +60,13 @@ def job(
         raise Invalid('resume: must be "continue" or "restart"')
     if answer is None:
         return functools.partial(job, resume=resume, **options)
+    for unfit in (
+        inspect.iscoroutinefunction,
+        inspect.isgeneratorfunction,
+        inspect.isasyncgenfunction,
+    ):
+        if unfit(answer):
+            raise Invalid("job: must be a plain function, without `async` and `yield`")
 
     @functools.wraps(answer)
     def handler(event: Any, context: Any = None) -> None:
