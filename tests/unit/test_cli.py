@@ -270,6 +270,17 @@ def test_tail_prints_events_as_json(server: LocalServer, run: Run) -> None:
     assert events[3]["reason"] == "completed"
 
 
+def test_tail_shows_an_emoji_that_came_in_halves(server: LocalServer, run: Run) -> None:
+    """As token boundaries cut them."""
+    produce(server, "a \ud83d", "\ude00 b", {"half": "\ud83d"}, "\ud83d")
+    code, out, _ = run("tail", STREAM, "--from-start")
+    assert code == 0
+    assert out.startswith('a 😀 b\n{"half": "\\ud83d"}\n')
+    code, out, _ = run("tail", STREAM, "--from-start", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[1])["chunk"] == "a \ud83d"
+
+
 def test_tail_follows_through_later_runs(server: LocalServer, run: Run) -> None:
     produce(server, "a\n")
 

@@ -95,7 +95,7 @@ class Json:
         facts["latency"] = _latency(event)
         always = ("chunk",) if event.type == "chunk" else ()
         kept = {k: v for k, v in facts.items() if v is not None or k in always}
-        click.echo(json.dumps(kept, ensure_ascii=False))
+        click.echo(_json(kept))
 
     def status(self, status: Status, problem: Exception | None) -> None:
         """Nothing: it is no event of the stream."""
@@ -113,6 +113,7 @@ class Text:
         self._chunks = 0
         self._began: int | None = None
         self._waits_for: str | None = None
+        self._half = ""  # of an emoji, as token boundaries cut them
 
     def event(self, event: Event) -> None:
         latency = _latency(event)
@@ -142,13 +143,19 @@ class Text:
     def _chunk(self, chunk: Any) -> None:
         self._chunks += 1
         if isinstance(chunk, str):
-            click.echo(chunk, nl=False)
+            self._text(chunk)
             self._at_line_start = chunk.endswith("\n") or (
                 self._at_line_start and not chunk
             )
         else:
             self._new_line()
-            click.echo(json.dumps(chunk, ensure_ascii=False))
+            click.echo(_json(chunk))
+
+    def _text(self, chunk: str) -> None:
+        chunk = self._half + chunk
+        self._half = chunk[-1:] if "\ud800" <= chunk[-1:] <= "\udbff" else ""
+        whole = chunk.removesuffix(self._half).encode("utf-16", "surrogatepass")
+        click.echo(whole.decode("utf-16", "replace"), nl=False)
 
     def _end(self, event: Event) -> None:
         reason = str(event.reason)
@@ -175,6 +182,15 @@ class Text:
 def _reason(problem: Exception) -> str:
     said = problem.strerror if isinstance(problem, OSError) else None
     return " ".join((said or str(problem) or type(problem).__name__).split())
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half an emoji
+        return json.dumps(value)
+    return text
 
 
 def _is_within(event: Event, seq: int) -> bool:
