@@ -83,6 +83,32 @@ def test_what_has_no_json_is_refused(chunk: Any) -> None:
         encode(chunk)
 
 
+@pytest.mark.parametrize("error", [KeyError("id"), ValueError("Circular"), TypeError()])
+def test_what_cannot_say_itself_is_refused(error: Exception) -> None:
+    """The run goes on, as with all that is no JSON; the rest is in its cause."""
+
+    class Broken:
+        def to_dict(self) -> Any:
+            raise error
+
+    with pytest.raises(Invalid, match=type(error).__name__) as refused:
+        encode(Broken())
+    assert refused.value.__cause__ is error
+
+
+@pytest.mark.parametrize("depth", [200, 201])
+def test_what_readers_could_not_read_is_refused(depth: int) -> None:
+    """A reader in Python has no room for a thousand brackets."""
+    chunk: Any = "[[{"
+    for number in range(depth):
+        chunk = {"a": chunk} if number % 2 else [chunk]
+    if depth <= 200:
+        assert json.loads(encode(chunk)) == chunk
+    else:
+        with pytest.raises(Invalid, match="deeper than 200"):
+            encode(chunk)
+
+
 def test_what_contains_itself_is_refused() -> None:
     chunk: list[Any] = []
     chunk.append(chunk)

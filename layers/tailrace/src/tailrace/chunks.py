@@ -18,6 +18,11 @@ MAX_CHUNKS_BYTES = 28_000
 
 MAX_META_BYTES = 2_000
 
+MAX_DEPTH = 200
+"""How deep a chunk may nest. Python's own parser, which a consumer may be, has room for
+a thousand brackets less what called it."""
+
+_BRACKETS = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*"')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _scan_one = json.JSONDecoder().raw_decode
 
@@ -30,9 +35,23 @@ def encode(value: Any, what: str = "chunk") -> str:
         )
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(f"{what}: not JSON ({_why(error)})") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise Invalid(f"{what}: nests deeper than {MAX_DEPTH}")
     # Half an emoji, as token boundaries cut them: UTF-8 cannot carry it, JSON's
     # escape can, and the consumer's concatenation makes it whole again.
     return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def _depth(text: str) -> int:
+    """Return how deep a JSON text nests."""
+    depth = deepest = 0
+    for found in _BRACKETS.finditer(text):
+        if found[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found[0] in "]}":
+            depth -= 1
+    return deepest
 
 
 def size(text: str) -> int:

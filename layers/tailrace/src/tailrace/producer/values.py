@@ -23,6 +23,8 @@ def encode(chunk: Any) -> str:
             plain = _plain(chunk)
         except RecursionError:
             raise refused from None
+        except Exception as error:  # of pydantic, or whatever `to_dict` meets
+            raise Invalid(f"chunk: not JSON ({type(error).__name__})") from error
         return chunks.encode(plain)
 
 
