@@ -253,7 +253,9 @@ def test_a_function_that_crashed_is_told_with_the_type_of_its_error_and_no_more(
             opened(function)
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"run": "r"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b"{}", b'{"run": "r"}', b'{"error": "no"}']
+)
 def test_an_answer_that_is_none_is_unavailable(
     function: PublishFunction, client: FakeLambda, body: bytes
 ) -> None:

@@ -123,8 +123,8 @@ class PublishFunction:
             kind = answer.get("errorType")
             why = f" ({kind})" if isinstance(kind, str) else ""
             raise NoAnswer(f"function {self._function!r} crashed or timed out{why}")
-        if "error" in answer:
-            raise from_dict(answer["error"])
+        if isinstance(error := answer.get("error"), dict):
+            raise from_dict(error)
         return answer
 
 
