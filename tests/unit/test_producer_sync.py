@@ -593,6 +593,45 @@ def test_an_interrupt_at_any_moment_of_the_opening_leaves_no_lock_taken() -> Non
     assert printed == "done\n"
 
 
+def test_a_signal_handler_that_meets_the_producer_at_work_is_refused() -> None:
+    """It runs inside the work that it interrupts, and would wait for it for ever."""
+    printed = run_script("""
+        def stop(*_):
+            global refused
+            try: stream.flush()
+            except Invalid as error: refused = str(error)
+
+        def busy():
+            while not refused:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.0005)
+
+        refused = ""
+        signal.signal(signal.SIGUSR1, stop)
+        with Producer("s", transport=InProcess(log), min_interval=0) as stream:
+            threading.Thread(target=busy).start()
+            while not refused: stream.write("a")
+        print(refused)
+        print(log.store.last("s").reason)
+    """)
+    refused, reason = printed.splitlines()
+    assert "raise an exception" in refused
+    assert reason == "completed"
+
+
+def test_a_transport_that_gives_no_answer_is_told() -> None:
+    class Garbage(InProcess):
+        def append(self, *args: Any) -> Any:
+            return None
+
+    with (
+        pytest.raises(TypeError, match="no Answer"),
+        Producer(STREAM, transport=Garbage(World().log)) as stream,
+    ):
+        stream.write("a")
+        stream.flush()
+
+
 def test_what_was_written_is_put_when_the_process_ends_without_end() -> None:
     printed = run_script("""
         import atexit

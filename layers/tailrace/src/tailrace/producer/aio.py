@@ -251,9 +251,11 @@ class _Pump:
         """Note the outcome of a call."""
         now = self._loop.time()
         error = made.exception()
-        if error is None:
-            self._core.answered(made.result(), now)
+        answer: object = made.result() if error is None else None
+        if isinstance(answer, Answer):
+            self._core.answered(answer, now)
         else:
+            error = error or TypeError("the transport gave no Answer")
             self._core.failed(error, now, random.random())
         self._tell()
         self.advance()

@@ -166,6 +166,11 @@ class Producer(Base):
             raise Invalid("the producer is not open: use it in a `with` block")
         if self._pump.foreign:
             raise Invalid("the producer belongs to the process that opened it")
+        if self._pump.lock._is_owned():  # type: ignore[attr-defined]
+            raise Invalid(
+                "a signal handler has interrupted the producer: raise an exception"
+                " there, or note what is to be done"
+            )
         return self._pump
 
 
@@ -176,9 +181,10 @@ class _Pump:
     def __init__(
         self, core: Core, transport: Transport, on_stop: OnStop | None
     ) -> None:
-        self.lock = threading.Lock()
+        # Its owner may be asked for: a signal handler interrupts whoever has it.
+        self.lock = threading.RLock()
         self.transport = transport
-        self._due = threading.Condition(self.lock)
+        self._alarm: threading.Lock | None = None
         self._bells: list[threading.Lock] = []
         self._core = core
         self._on_stop = on_stop
@@ -196,7 +202,10 @@ class _Pump:
 
     def wake(self) -> None:
         """Say that something may be due. The lock is held."""
-        self._due.notify()
+        # In this order, without a call between them: an interrupt leaves no half.
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            alarm.release()
 
     def drop(self) -> None:
         """Say that the producer is gone. It comes from the garbage collector, at any
@@ -272,10 +281,15 @@ class _Pump:
             if call is not None:
                 if isinstance(outcome, Answer):
                     core.answered(outcome, time.monotonic())
-                elif outcome is not None:
+                else:
+                    if not isinstance(outcome, BaseException):
+                        outcome = TypeError("the transport gave no Answer")
                     core.failed(outcome, time.monotonic(), random.random())
                 self._ring()
-            while core.state != "closed":
+        while True:
+            with self.lock:
+                if core.state == "closed":
+                    return None
                 now = time.monotonic()
                 if self._dropped and not core.closing:
                     core.leave()
@@ -284,8 +298,9 @@ class _Pump:
                     self._ring()  # there may be room now
                     return following
                 due = core.due(now)
-                self._due.wait(None if due is None else max(due - now, 0.0))
-            return None
+                self._alarm = alarm = threading.Lock()
+                alarm.acquire()
+            alarm.acquire(timeout=-1 if due is None else max(due - now, 0.0))
 
     def _stopped(self) -> None:
         error = self._core.error
@@ -296,7 +311,8 @@ class _Pump:
                 _log.exception("tailrace: on_stop failed")
 
 
-_pumps: weakref.WeakSet[_Pump] = weakref.WeakSet()
+# Not a `WeakSet`: to go through that fails when a thread ends meanwhile.
+_pumps: set[_Pump] = set()
 
 
 def _finish_all() -> None:
