@@ -74,6 +74,8 @@ function show(event) {
 
 /** @param {StreamEvent & {type: "open"}} event */
 function begin(event) {
+  // A run that was stopped before its job began was opened by who stopped it, who knows no question.
+  const asked = view.awaited === null ? null : $("question").textContent;
   Object.assign(view, {
     run: event.run,
     awaited: null,
@@ -85,7 +87,7 @@ function begin(event) {
     pieces: [],
   });
   answer.clear();
-  $("question").textContent = String(event.meta?.question ?? "An answer without a question");
+  $("question").textContent = String(event.meta?.question ?? asked ?? "An answer without a question");
   $("fact-run").textContent = event.run;
   journal.note(event.via === "live" ? "A run was opened" : "The run is read from its start", event.via ?? "");
   journal.say("The answer begins.");
@@ -179,7 +181,7 @@ function refresh() {
   $("intro").hidden = !fresh;
   $("composer").classList.toggle("fresh", fresh);
   $("answer").setAttribute("aria-busy", String(busy));
-  $("eyebrow").textContent = awaited ? "A job is being started" : active ? "Being written now" : run ? "Answered" : "A demonstration";
+  $("eyebrow").textContent = awaited !== null ? "A job is being started" : active ? "Being written now" : run ? "Answered" : "A demonstration";
   flow.running = busy;
   hide("stop", !busy);
   hide("submit", busy);
@@ -265,9 +267,10 @@ async function ask(question) {
   hide("redeliver", true);
   scrollToEnd();
   refresh();
+  /** @type {Promise<string> | undefined} */
+  let mine;
   try {
-    asking = backend.ask(question);
-    const run = await asking;
+    const run = await (asking = mine = backend.ask(question));
     // Its opening may have come before this answer.
     if (view.awaited !== null && view.run !== run) view.awaited = run;
     journal.note("A job was started");
@@ -276,7 +279,7 @@ async function ask(question) {
     refresh();
     fail(error);
   } finally {
-    asking = null;
+    if (asking === mine) asking = null;
   }
 }
 

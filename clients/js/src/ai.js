@@ -293,6 +293,7 @@ export class TailraceChatTransport {
   #turns = new Map();
   /** The turn of a chat that is on its way to its job. @type {Map<string, Promise<Turn>>} */
   #sending = new Map();
+  #closed = false;
   #own;
 
   /** @param {TransportOptions} options */
@@ -328,6 +329,7 @@ export class TailraceChatTransport {
     /** @type {ReadableStream<any>} */
     let chunks;
     const sending = this.#send(chatId, abortSignal, turn).then(({ run, stream }) => {
+      if (this.#closed) throw new TailraceError("closed", "transport closed");
       const begun = this.#begin(chatId, run, stream);
       // Also where nobody waits for it any more: then it is left, or stopped.
       chunks = this.#tap(begun, abortSignal);
@@ -366,8 +368,13 @@ export class TailraceChatTransport {
    */
   async cancel(chatId) {
     const sending = this.#sending.get(chatId);
+    const before = this.#turns.get(chatId);
+    // It may be long until the one that is asked for is known.
+    const stopped = before && this.#stop(before);
+    stopped?.catch(() => {});
     const sent = sending && (await sending.catch(() => null));
-    return this.#stop(sent ?? this.#turns.get(chatId) ?? this.#begin(chatId, null));
+    if (sent) return this.#stop(sent);
+    return stopped ?? this.#stop(this.#turns.get(chatId) ?? this.#begin(chatId, null));
   }
 
   /** @param {Turn} turn */
@@ -380,8 +387,12 @@ export class TailraceChatTransport {
     }
   }
 
-  /** Ends every turn here, and the client if this transport made it. The answers go on. */
+  /**
+   * Ends every turn here, also one that is on its way, and the client if this transport made it.
+   * The answers go on.
+   */
   close() {
+    this.#closed = true;
     for (const turn of [...this.#turns.values()]) turn.close();
     if (this.#own) this.client.close();
   }

@@ -100,6 +100,7 @@ export function createClient({
 }) {
   check(/^wss?:/.test(url), `no socket url: ${url}`);
   let state = initial();
+  let warned = false;
   /** @type {Map<number, WebSocket>} */
   const sockets = new Map();
   /** @type {Map<string, (command: any) => void>} */
@@ -215,9 +216,13 @@ export function createClient({
         const value = fetched ? await token() : token;
         // What else a backend says in its place, a socket may refuse for good.
         check(/^[\w.-]+$/.test(value ?? ""), "malformed token", fetched);
+        warned = false;
         dispatch({ type: "token", token: value, exp: expiryOf(value) });
       } catch (error) {
         const { retryable, message } = /** @type {any} */ (error ?? {});
+        // Nobody else would hear of the first, however long it goes on.
+        if (!warned) console.warn("no token:", error);
+        warned = true;
         dispatch({ type: "tokenless", fatal: retryable === false, message });
       }
     },

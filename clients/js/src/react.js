@@ -126,11 +126,11 @@ function createStore(client, name, { text: of = textOf, ...options }) {
 
   const read = async () => {
     if (name === null) return;
-    const mine = client.stream(name, { ...options, after: reader?.cursor ?? options.after });
-    reader = mine;
     // What ended the reading before is over.
     draft = { ...draft, error: failure(draft.end) };
     try {
+      const mine = client.stream(name, { ...options, after: reader?.cursor ?? options.after });
+      reader = mine;
       for await (const event of mine.events()) take(event);
     } catch (error) {
       const { code, message, retryable } = /** @type {import("./errors.js").TailraceError} */ (error);

@@ -128,7 +128,8 @@ function syncAt({ links: [{ syncedAt }], readers, visible }) {
   let every = Infinity;
   for (const id in readers) {
     // A run is awaited by whoever looks at the page; a hidden page asks when it comes back.
-    if (visible || readers[id].shown) return syncedAt + SYNC;
+    const { shown, cursor } = readers[id];
+    if (visible || (shown && !cursor?.ended)) return syncedAt + SYNC;
     every = IDLE_SYNC;
   }
   return syncedAt + every;

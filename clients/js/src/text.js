@@ -1,5 +1,5 @@
 /** What the deltas of an answer are called; all else that has a type is no text of it. */
-const DELTA = /^(text(-delta)?|response\.output_text\.delta)$/;
+const DELTA = /^(text(-delta)?|content\.delta|response\.output_text\.delta)$/;
 
 /**
  * The text of a chunk: of a string; of an object's `delta` or `text`, if it has no `type` or
@@ -15,6 +15,7 @@ export function textOf(chunk) {
     choices?.[0]?.delta?.content ??
     contentBlockDelta?.delta?.text ??
     (type === "content_block_delta" ? delta?.text : !type || DELTA.test(type) ? (delta ?? text) : null);
-  // With each delta Anthropic's library tells the text so far, and the delta again.
-  return typeof found === "string" && snapshot === undefined ? found : "";
+  // With each delta Anthropic's library tells the delta again, as a `text` with all so far.
+  const again = type === "text" && snapshot !== undefined;
+  return typeof found === "string" && !again ? found : "";
 }

@@ -516,6 +516,25 @@ for (const major of MAJORS) {
       assert.equal(chat.status, "ready");
     });
 
+    test("an answer is stopped at once though another is being asked for in vain", async () => {
+      const w = world();
+      const transport = w.transport({ fetch: () => new Promise(() => {}) });
+      w.server.write(
+        STREAM,
+        (log) => log.open(runId(1)),
+        (log) => log.data({ type: "start" }),
+      );
+      const reading = transport.reconnectToStream({ chatId: CHAT });
+      await w.run(1_000);
+      await reading;
+      const turn = { trigger: "submit-message", chatId: CHAT, messages: [] };
+      transport.sendMessages(turn).catch(() => {});
+      await w.run(100);
+      transport.cancel(CHAT);
+      await w.run(1_000);
+      assert.equal(w.server.log(STREAM).active, false);
+    });
+
     for (const send of ["post", "socket"])
       test(`stop cancels an answer that is still being asked for by ${send}`, async () => {
         const w = world();
@@ -770,6 +789,22 @@ for (const major of MAJORS) {
       await w.run(70_000);
       assert.equal(w.network.open.length, 0);
       assert.equal(w.clock.pending, 0, "no timer is left behind");
+    });
+
+    test("close ends a turn that is still being asked for", async () => {
+      const w = world();
+      const slow = async (...how) => {
+        await new Promise((resolve) => w.clock.setTimeout(resolve, 2_000));
+        return w.fetch(...how);
+      };
+      const transport = w.transport({ fetch: slow });
+      const turn = { trigger: "submit-message", chatId: CHAT, messages: [] };
+      const sent = assert.rejects(transport.sendMessages(turn), { code: "closed" });
+      await w.run(500);
+      transport.close();
+      await w.run(5_000);
+      await sent;
+      assert.equal(w.network.sockets.length, 0);
     });
 
     describe("by the socket", () => {

@@ -186,6 +186,23 @@ test("a token function that fails is tried again; one that fails for good ends t
   assert.equal(failed.error.message, "signed out");
 });
 
+test("that no token can be had is told on the console, once until one is had", async (t) => {
+  const warn = t.mock.method(console, "warn", () => {});
+  const { network, clock } = started();
+  const given = ["<h1>502</h1>", "<h1>502</h1>", "good", "<h1>502</h1>", "<h1>502</h1>", "good"];
+  collect(network.client({ token: () => given.shift() }).stream(STREAM));
+  await clock.run(10_000);
+  assert.equal(given.length, 3);
+  assert.equal(warn.mock.callCount(), 1);
+  const [, error] = warn.mock.calls[0].arguments;
+  assert.ok(!String(error).includes("502"), "nothing of what was fetched is repeated");
+  network.admit = () => (given.length ? "expired" : "ok");
+  network.open[0].fail(1006);
+  await clock.run(60_000);
+  assert.equal(given.length, 0);
+  assert.equal(warn.mock.callCount(), 2);
+});
+
 test("a token function that gives what is no token is asked again", async () => {
   for (const page of ["<html><h1>502 Bad Gateway</h1></html>", "", null, undefined, { token: "t" }]) {
     const { network, clock } = started();

@@ -137,7 +137,12 @@ const ASKED_WRONG = [
   [
     "a hidden page that waits is synced every 5 minutes",
     "state.js",
-    swap("visible || readers", "true || readers"),
+    swap("visible || (shown", "true || (shown"),
+  ],
+  [
+    "a hidden page that waits for a lost run is synced every 5 minutes",
+    "state.js",
+    swap("(shown && !cursor?.ended)", "shown"),
   ],
   ["the back-off doubles", "cursor.js", swap("doubled(BACKOFF, attempt)", "BACKOFF")],
   ["each handshake is waited for longer", "links.js", swap("doubled(HANDSHAKE, s.attempt)", "HANDSHAKE")],

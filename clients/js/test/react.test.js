@@ -169,6 +169,15 @@ test("a null name reads nothing", async () => {
   assert.deepEqual(await p.state.cancel(), { reason: null });
 });
 
+test("a name that is none is an error, told where errors are looked for", async () => {
+  for (const name of [undefined, "a b", ""]) {
+    const { render, wait, ...p } = page();
+    await render({ name });
+    await wait(100);
+    assert.equal(p.seen.states.at(-1).error.code, "invalid");
+  }
+});
+
 test("options written anew at each render are no new stream", async () => {
   const p = page();
   p.open(1);

@@ -23,6 +23,18 @@ const STREAMS = {
     { type: "response.function_call_arguments.delta", delta: "{" },
     { type: "response.completed", response: { output_text: "Hello" } },
   ],
+  "OpenAI's responses, as its library's own stream gives them": [
+    { type: "response.output_text.delta", delta: "Hel", snapshot: "Hel" },
+    { type: "response.output_text.delta", delta: "lo", snapshot: "Hello" },
+    { type: "response.function_call_arguments.delta", delta: "{", snapshot: "{" },
+    { type: "response.output_text.done", text: "Hello" },
+  ],
+  "OpenAI's chat completions, as its library's own stream gives them": [
+    { type: "chunk", chunk: { choices: [{ delta: { content: "Hel" } }] }, snapshot: {} },
+    { type: "content.delta", delta: "Hel", snapshot: "Hel", parsed: null },
+    { type: "content.delta", delta: "lo", snapshot: "Hello", parsed: null },
+    { type: "content.done", content: "Hello", parsed: null },
+  ],
   "OpenAI's chat completions": [
     { choices: [{ index: 0, delta: { role: "assistant", content: "" } }] },
     { choices: [{ index: 0, delta: { content: "Hel" } }] },

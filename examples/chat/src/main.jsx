@@ -107,8 +107,10 @@ function Chat({ way, id }) {
         {error && (
           <p className="error" role="alert">
             <span>{error.message}</span>
-            <button onClick={() => resumeStream()}>Resume</button>
-            <button onClick={() => regenerate()}>Ask again</button>
+            <span className="ways">
+              <button onClick={() => resumeStream()}>Resume</button>
+              <button onClick={() => regenerate()}>Ask again</button>
+            </span>
           </p>
         )}
         <div ref={end} className="end" />
