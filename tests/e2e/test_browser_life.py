@@ -143,6 +143,9 @@ async def test_a_token_that_expires_unnoticed_in_mid_answer(
         await page.clock.fast_forward(SYNC_MS)
         await has(page, stream, len(job.chunks))
     await saw(page, stream, job.chunks)
+    (warning,) = watching.visitor.problems
+    assert warning == "console.warning: no token: OSError: the backend is out of order"
+    watching.visitor.problems.clear()
 
 
 async def test_the_token_travels_as_a_subprotocol_too(

@@ -32,8 +32,12 @@ class Visitor:
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):
             return
-        # The second is of the client's probe: does the server answer at all?
-        network = ("WebSocket connection to 'ws:", "Failed to load resource: ")
+        network = (
+            "WebSocket connection to 'ws:",
+            # Of the client's probe: does the server answer at all?
+            "Failed to load resource: ",
+            "no token: TypeError: Failed to fetch",
+        )
         if not (self.network_fails and message.text.startswith(network)):
             self._note(f"console.{message.type}: {message.text}")
 
