@@ -528,14 +528,20 @@ def test_past_exp_nothing_is_pushed_and_the_connection_is_closed() -> None:
     assert stage.gateway.disconnected == ["c1"]
 
 
-def test_a_request_that_is_slow_is_left_to_repairs_for_a_while() -> None:
-    """As a subscription is: whoever waits for it holds up all others of its lane."""
+def halfway() -> ChatStage:
+    """Return a stage whose answer goes on, and all of which has been brought."""
     stage = ChatStage()
     stage.connect()
     stage.say(SEND)
     stage.work("a")
     stage.feed()
     stage.repairs.asked.clear()
+    return stage
+
+
+def test_a_request_that_is_slow_is_left_to_repairs_for_a_while() -> None:
+    """As a subscription is: whoever waits for it holds up all others of its lane."""
+    stage = halfway()
     tries: list[str] = []
     push = stage.gateway.push
 
@@ -567,11 +573,7 @@ def test_a_request_that_is_slow_is_left_to_repairs_for_a_while() -> None:
 
 def test_what_fails_just_after_a_repair_is_repaired_too() -> None:
     """A repair that is done is on its way no more."""
-    stage = ChatStage()
-    stage.connect()
-    stage.say(SEND)
-    stage.work("a")
-    stage.feed()
+    stage = halfway()
     for text in ("b", "c"):
         stage.repairs.asked.clear()
         stage.outcomes = [Push.THROTTLED] * 2
@@ -585,12 +587,7 @@ def test_what_fails_just_after_a_repair_is_repaired_too() -> None:
 
 def test_what_cannot_be_pushed_while_a_repair_ends_is_brought_by_it() -> None:
     """Nobody asks for another one as long as one is on its way."""
-    stage = ChatStage()
-    stage.connect()
-    stage.say(SEND)
-    stage.work("a")
-    stage.feed()
-    stage.repairs.asked.clear()
+    stage = halfway()
     stage.outcomes = [Push.THROTTLED] * 2
     stage.work("b")
     stage.feed()

@@ -17,6 +17,7 @@ from tailrace.deployment import Deployment, find, find_transport
 from tailrace.errors import Invalid
 from tailrace.ids import new_run
 from tailrace.ports import Push, Subscription
+from tailrace.transports import Answer
 from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
 from tests.support.worlds import STREAM, World
@@ -200,6 +201,21 @@ def test_the_mode_of_delivery_is_found_with_the_tables(
     assert find(None, {**stack, **unset}) == found
 
 
+def opened(
+    monkeypatch: pytest.MonkeyPatch, world: World, gateway: type
+) -> tuple[Any, Answer]:
+    """Open a run in-process, in Direct delivery; return how, and the answer."""
+    monkeypatch.setattr(deployment, "ApiGateway", gateway)
+    monkeypatch.setattr(deployment, "DynamoDBLog", lambda *_: world.store)
+    monkeypatch.setattr(deployment, "DynamoDBState", lambda *_: world.state)
+    transport = find_transport(environ={**TABLES, **DIRECT})
+    run = new_run(transport.clock(), bytes(10))
+    answer = transport.open(
+        STREAM, run, "w", on_active="supersede", lease=30, meta=None
+    )
+    return transport, answer
+
+
 def test_in_direct_delivery_what_is_put_in_process_is_pushed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -217,14 +233,8 @@ def test_in_direct_delivery_what_is_put_in_process_is_pushed(
             return Push.DONE
 
     world.state.subscribe(Subscription(STREAM, "c1", 1, 2**40), 0)
-    monkeypatch.setattr(deployment, "ApiGateway", Gateway)
-    monkeypatch.setattr(deployment, "DynamoDBLog", lambda *_: world.store)
-    monkeypatch.setattr(deployment, "DynamoDBState", lambda *_: world.state)
-    transport = find_transport(environ={**TABLES, **DIRECT})
-    run = new_run(transport.clock(), bytes(10))
-    answer = transport.open(
-        STREAM, run, "w", on_active="supersede", lease=30, meta=None
-    )
+    transport, answer = opened(monkeypatch, world, Gateway)
+    run = answer.run
     transport.renew(STREAM, run, "w", lease=30, handed_over=True)
     assert told == ["http://gateway", ("c1", 1)]
     for _ in range(2):
@@ -250,14 +260,8 @@ def test_that_no_watcher_can_be_reached_is_said(
 
     for id in ("c1", "c2"):
         world.state.subscribe(Subscription(STREAM, id, 1, 2**40), 0)
-    monkeypatch.setattr(deployment, "ApiGateway", Gateway)
-    monkeypatch.setattr(deployment, "DynamoDBLog", lambda *_: world.store)
-    monkeypatch.setattr(deployment, "DynamoDBState", lambda *_: world.state)
-    transport = find_transport(environ={**TABLES, **DIRECT})
-    run = new_run(transport.clock(), bytes(10))
-    answer = transport.open(
-        STREAM, run, "w", on_active="supersede", lease=30, meta=None
-    )
+    transport, answer = opened(monkeypatch, world, Gateway)
+    run = answer.run
     for said in ([], ["pushes to watchers fail: no watcher can be reached"]):
         for _ in range(40):
             answer = transport.append(STREAM, run, "w", answer.next, ["1"])

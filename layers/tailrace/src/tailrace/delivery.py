@@ -228,11 +228,10 @@ class Delivery:
             self._count("SlicesDropped", len(frames) - pushed)
         if outcome is Push.SLOW:
             self._count("ConnectionsSlow", 1)
-        if outcome in (Push.GONE, Push.SLOW):
-            for subscription, _ in queue:
-                if outcome is Push.SLOW:
-                    self._note_slow(subscription)
-                    continue
+        for subscription, _ in queue:
+            if outcome is Push.SLOW:
+                self._note_slow(subscription)
+            elif outcome is Push.GONE:
                 with contextlib.suppress(Unavailable):
                     self._state.drop(subscription)
         return outcome
