@@ -53,13 +53,13 @@ def scenarios() -> dict[str, Scenario]:
             do.live, streams=streams, readers=readers, rate=rate, n=n
         )
     found["max"] = partial(do.burst, n=20_000)
-    for n, rate, times in ((1_000, 0, 3), (10_000, 0, 3), (1_000, 500, 1)):
+    for n, rate, times in ((1_000, 0, 3), (10_000, 0, 3), (1_000, 500, 3)):
         pace = f"at {rate}/s" if rate else "at full speed"
         found[f"replay {n:,} written {pace}"] = partial(
             do.replay, n=n, rate=rate, times=times
         )
     found["replay 10,000 written at 1,000/s"] = partial(
-        do.replay, n=10_000, rate=1_000, times=1
+        do.replay, n=10_000, rate=1_000, times=3
     )
     found["cut"] = partial(do.cut, streams=10, rate=200, n=300, at=100)
     found["cut, another stream busy"] = partial(

@@ -18,6 +18,7 @@ from bench.rivals.work import now_us
 Row = dict[str, Any]
 
 LEAD_US = 150_000
+FEW = 100
 STRAGGLERS = 2.0
 """Seconds that a chunk may come late before it counts as missed."""
 
@@ -120,15 +121,25 @@ async def burst(peer: Peer, n: int) -> Row:
 
 
 async def replay(peer: Peer, n: int, rate: float, times: int) -> Row:
-    """Let a reader that was never there have all that was written, at some pace."""
+    """Let a reader that was never there have all that was written, at some pace.
+
+    Another one comes before, for a few chunks: a virtual machine takes from a process
+    the memory that it left alone for a second, and gives it back page by page, so that
+    who comes first would measure that.
+    """
     n = min(n, peer.most)
     rows = []
     for _ in range(times):
-        (sid,) = new_streams(1)
-        await peer.prepare([sid])
-        writing = None if peer.keeps else await peer.open(sid, n)
+        sid, few = new_streams(2)
+        await peer.prepare([sid, few])
+        writing = [] if peer.keeps else [await peer.open(sid, n)]
         await peer.produce([sid], n, rate, now_us(), hold=True)
+        if not peer.keeps:
+            writing.append(await peer.open(few, FEW))
+        await peer.produce([few], FEW, 0, now_us(), hold=True)
         await until_quiet(peer.pids)
+        first = await peer.late(few, FEW)
+        await first.until_done(20)
         async with Meter(peer.pids) as meter:
             asked = now_us()
             reader = await peer.late(sid, n)
@@ -145,10 +156,9 @@ async def replay(peer: Peer, n: int, rate: float, times: int) -> Row:
                 **of(seen, n),
             }
         )
-        reader.cut()
-        if writing is not None:
-            writing.cut()
-        await peer.release([sid])
+        for one in (first, reader, *writing):
+            one.cut()
+        await peer.release([sid, few])
     facts = ("ms", "first_ms", "bytes", "messages", "cpu_us")
     return {
         "n": n,
