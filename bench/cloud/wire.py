@@ -120,6 +120,10 @@ def _perform(operation: str, body: Mapping[str, Any]) -> Answer:
 
 
 def _table(backend: Backend, operation: str, body: dict[str, Any]) -> Answer:
+    if operation == "BatchWriteItem":
+        ((table, requests),) = body["RequestItems"].items()
+        backend.tally[f"{_NAMES[table]}.{operation}"] += 1
+        return backend.travel("write", lambda: _batch(backend, table, requests))
     name = _NAMES[body["TableName"]]
     backend.tally[f"{name}.{operation}"] += 1
     if operation in _WRITES:
@@ -147,6 +151,18 @@ def _write(backend: Backend, name: str, operation: str, body: dict[str, Any]) ->
     else:
         backend.tally[f"{name}.failed_conditions"] += 1
     return status, answer
+
+
+def _batch(backend: Backend, table: str, requests: list[dict[str, Any]]) -> Answer:
+    refused = []
+    for request in requests:
+        ((kind, body),) = request.items()
+        operation = kind.removesuffix("Request") + "Item"
+        answer = _write(backend, _NAMES[table], operation, {"TableName": table, **body})
+        if answer is _THROTTLED:
+            refused.append(request)
+    left = {table: refused} if refused else {}
+    return 200, json.dumps({"UnprocessedItems": left}).encode()
 
 
 def _read(backend: Backend, name: str, operation: str, body: dict[str, Any]) -> Answer:

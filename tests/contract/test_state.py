@@ -70,6 +70,20 @@ def test_a_removed_connection_leaves_no_row(state: Any) -> None:
     assert state.connections_of("user-7") == ["c2"]
 
 
+def test_a_connection_of_many_streams_leaves_no_row_either(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    streams = [f"s{number}" for number in range(40)]
+    for stream in streams:
+        state.subscribe(subscription("c1", stream=stream), LATER)
+    state.put_request(request("c1"), LATER)
+    state.remove_connection("c1")
+    for stream in ("s", *streams):
+        assert list(state.subscribers(stream)) == []
+    assert state.connection("c1") is None
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    assert state.connection("c1") == Connection("c1", RIGHTS)
+
+
 def test_connections_are_found_by_their_sub(state: Any) -> None:
     for id in ("c1", "c2"):
         state.put_connection(Connection(id, RIGHTS), LATER)

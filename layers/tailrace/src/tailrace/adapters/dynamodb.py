@@ -15,7 +15,14 @@ from botocore.exceptions import ClientError
 from ..ports import Connection, Lease, Request, Rights, Subscription
 from ..records import Item, Record, from_item, to_item
 from .calls import attempt, code
-from .requests import HERE, REQUEST, RequestRows, is_request, to_request
+from .requests import (
+    HERE,
+    REQUEST,
+    RequestRows,
+    is_request,
+    request_keys,
+    to_request,
+)
 from .rows import pages
 
 
@@ -121,11 +128,12 @@ class DynamoDBState(RequestRows):
 
     def put_connection(self, connection: Connection, expires_at: int) -> None:
         rights = connection.rights
-        self._put(f"sub#{rights.sub}", connection.id, {}, expires_at)
-        self._put(
-            f"connection#{connection.id}",
-            _CONNECTION,
-            {**_rights_attributes(rights), "bad_frames": {"N": "0"}},
+        attributes = {**_rights_attributes(rights), "bad_frames": {"N": "0"}}
+        self._put_all(
+            {
+                (f"sub#{rights.sub}", connection.id): {},
+                (f"connection#{connection.id}", _CONNECTION): attributes,
+            },
             expires_at,
         )
 
@@ -172,12 +180,13 @@ class DynamoDBState(RequestRows):
         connection = self.connection(id)
         if connection is None:
             return
+        keys = [(f"sub#{connection.rights.sub}", id)]
         for stream in connection.streams:
-            self._delete(f"stream#{stream}", id)
-            self._delete(f"connection#{id}", f"stream#{stream}")
+            keys += (f"stream#{stream}", id), (f"connection#{id}", f"stream#{stream}")
         for request, stream in connection.requests.items():
-            self.remove_request(stream, id, request)
-        self._delete(f"sub#{connection.rights.sub}", id)
+            keys += request_keys(stream, id, request)
+        self._delete_all(keys)
+        # Last, because by this one the others are found, should they not all be gone.
         self._delete(f"connection#{id}", _CONNECTION)
 
     def connections_of(self, sub: str) -> list[str]:

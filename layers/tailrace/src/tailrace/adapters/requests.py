@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..ports import Request
 from ..records import Item
-from .rows import Rows
+from .rows import Key, Rows
 
 REQUEST = "request"
 _NUMBERS = (
@@ -68,8 +68,8 @@ class RequestRows(Rows):
         self._alter(request, HERE, exp=exp)
 
     def remove_request(self, stream: str, connection: str, id: str) -> None:
-        self._delete(f"stream#{stream}", f"{REQUEST}#{connection}#{id}")
-        self._delete(f"connection#{connection}", f"{REQUEST}#{id}")
+        for key in request_keys(stream, connection, id):
+            self._delete(*key)
 
     def _alter(
         self,
@@ -106,5 +106,13 @@ def to_request(item: Item) -> Request:
     )
 
 
-def _key(request: Request) -> tuple[str, str]:
-    return f"stream#{request.stream}", f"{REQUEST}#{request.connection}#{request.id}"
+def request_keys(stream: str, connection: str, id: str) -> tuple[Key, Key]:
+    """Return the keys of a request's rows: its own, and the way back to it."""
+    return (
+        (f"stream#{stream}", f"{REQUEST}#{connection}#{id}"),
+        (f"connection#{connection}", f"{REQUEST}#{id}"),
+    )
+
+
+def _key(request: Request) -> Key:
+    return request_keys(request.stream, request.connection, request.id)[0]

@@ -5,13 +5,20 @@ Every attribute is named through `ExpressionAttributeNames`. All reads are consi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from ..records import Item
 from .calls import attempt, code
+
+# What one BatchWriteItem takes.
+_MAX_BATCH = 25
+_THROTTLED: Any = {"Error": {"Code": "ProvisionedThroughputExceededException"}}
+
+Key = tuple[str, str]
+"""The `pk` and `sk` of a row."""
 
 
 class Rows:
@@ -37,8 +44,7 @@ class Rows:
         call: dict[str, Any] = {
             "TableName": self._table,
             "Item": {
-                "pk": {"S": pk},
-                "sk": {"S": sk},
+                **_at(pk, sk),
                 **attributes,
                 "expires_at": {"N": str(expires_at)},
             },
@@ -57,6 +63,33 @@ class Rows:
             return _met(error)
         return None
 
+    def _put_all(self, rows: Mapping[Key, Item], expires_at: int) -> None:
+        """Put rows, whatever is there, in no order; a failure may have put some."""
+        later = {"expires_at": {"N": str(expires_at)}}
+        self._write_all(
+            {"PutRequest": {"Item": {**_at(*key), **attributes, **later}}}
+            for key, attributes in rows.items()
+        )
+
+    def _delete_all(self, keys: Iterable[Key]) -> None:
+        """Delete rows, none named twice, in no order; a failure may leave some."""
+        self._write_all({"DeleteRequest": {"Key": _at(*key)}} for key in keys)
+
+    def _write_all(self, requests: Iterable[Any]) -> None:
+        left = list(requests)
+
+        def write() -> None:
+            answer = self._client.batch_write_item(
+                RequestItems={self._table: left[:_MAX_BATCH]}
+            )
+            refused = answer["UnprocessedItems"].get(self._table, [])
+            left[:_MAX_BATCH] = refused
+            if refused:
+                raise ClientError(_THROTTLED, "BatchWriteItem")
+
+        while left:
+            attempt(write)
+
     def _replace(
         self,
         pk: str,
@@ -74,7 +107,7 @@ class Rows:
             there = attempt(
                 lambda: self._client.update_item(
                     TableName=self._table,
-                    Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                    Key=_at(pk, sk),
                     UpdateExpression="SET "
                     + ", ".join(f"#{name} = :{name}" for name in new),
                     ConditionExpression=condition,
@@ -96,7 +129,7 @@ class Rows:
         answer = attempt(
             lambda: self._client.get_item(
                 TableName=self._table,
-                Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                Key=_at(pk, sk),
                 ConsistentRead=True,
             )
         )
@@ -113,7 +146,7 @@ class Rows:
     ) -> None:
         call: dict[str, Any] = {
             "TableName": self._table,
-            "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+            "Key": _at(pk, sk),
         }
         if condition is not None:
             call["ConditionExpression"] = condition
@@ -140,7 +173,7 @@ class Rows:
             answer = attempt(
                 lambda: self._client.update_item(
                     TableName=self._table,
-                    Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                    Key=_at(pk, sk),
                     UpdateExpression=expression,
                     ConditionExpression=condition,
                     ExpressionAttributeNames={**names, "#pk": "pk"},
@@ -164,6 +197,10 @@ class Rows:
             ExpressionAttributeValues={":pk": {"S": pk}},
             ConsistentRead=True,
         )
+
+
+def _at(pk: str, sk: str) -> Item:
+    return {"pk": {"S": pk}, "sk": {"S": sk}}
 
 
 def _met(error: ClientError) -> Item:
