@@ -413,8 +413,10 @@ MUTANTS = (
         "delivery 3",
         "        there = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n"
-        "        replay = Replay(self._log, stream, position, compact)\n",
-        "        replay = Replay(self._log, stream, position, compact)\n"
+        "        replay = Replay(self._log, stream, position, compact, "
+        "ahead=not answer.stopped)\n",
+        "        replay = Replay(self._log, stream, position, compact, "
+        "ahead=not answer.stopped)\n"
         "        there = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n",
     ),

@@ -76,8 +76,9 @@ def test_a_cursor_inside_a_record_is_served_the_rest_of_it(world: World) -> None
         ((None, None), ["last", "range"]),
         ((R3, None), ["last", "range"]),
         ((R1, None), ["last", "last", "last", "range"]),  # walking back, run by run
-        ((R1, 3), ["last", "last", "range"]),
-        ((R1, 2), ["last", "last", "range"]),
+        ((R1, 3), ["last", "range"]),
+        ((R1, 5), ["last", "range"]),  # behind the end of its run
+        ((R1, 2), ["last", "range", "last", "range"]),  # inside a record
         ((None, 2), ["last", "last", "range"]),
         ((R3, 11), ["last"]),
     ],
@@ -85,7 +86,14 @@ def test_a_cursor_inside_a_record_is_served_the_rest_of_it(world: World) -> None
 def test_nothing_is_read_twice(
     world: World, position: tuple[str | None, int | None], reads: list[str]
 ) -> None:
-    done = []
+    done = watch(world)
+    read(world, *position)
+    assert done == reads
+
+
+def watch(world: World) -> list[str]:
+    """Return a list in which each read of the log from now on is noted."""
+    done: list[str] = []
     for name in ("last", "range"):
         read_it = getattr(world.store, name)
 
@@ -94,8 +102,13 @@ def test_nothing_is_read_twice(
             return read_it(*given)
 
         setattr(world.store, name, counted)
-    read(world, *position)
-    assert done == reads
+    return done
+
+
+def test_whose_slices_are_not_wanted_has_none_read(world: World) -> None:
+    done = watch(world)
+    replay = Replay(world.log, STREAM, Position(R1, 3), ahead=False)
+    assert (replay.start, replay.more, done) == (3, True, ["last", "last"])
 
 
 def test_a_cursor_at_the_tail_is_served_nothing(world: World) -> None:

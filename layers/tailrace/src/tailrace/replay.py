@@ -7,6 +7,7 @@ whoever asks takes slices until a budget is used up.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from .compaction import Mode, compact
 from .log import Log
@@ -20,7 +21,8 @@ class Replay:
 
     `tail`, `active` and `run` say what the stream is, `at` when its tail was appended;
     `start` is the seq behind which the slices begin; `position` where they ended.
-    `more` is true until the slices have been taken to the end.
+    `more` is true until the slices have been taken to the end. `ahead`: they will be,
+    so that what lies behind a cursor may be read to see whether it goes on there.
     """
 
     def __init__(
@@ -29,6 +31,8 @@ class Replay:
         stream: str,
         position: Position,
         compact: Mode | None = None,
+        *,
+        ahead: bool = True,
     ) -> None:
         look = log.look(stream)
         self._log = log
@@ -44,6 +48,9 @@ class Replay:
         # The key of the record from which to read, where looking at the position has
         # told it: of a run's `open`, and of what holds a cursor.
         self._key: int | None = None
+        # The records from there on, where looking has begun to read them.
+        self._found: Iterator[Record] | None = None
+        self._ahead = ahead
         self.start = self._begin(position)
         self.reached = self.start
         self.more = self.start < self.tail
@@ -84,7 +91,9 @@ class Replay:
                 return
             key = held.seq
         expected, now, tail = after + 1, self._now, self.tail
-        for record in self._log.store.range(self._stream, key):
+        found = self._found or self._log.store.range(self._stream, key)
+        self._found = None
+        for record in found:
             if record.seq > expected or record.expired(now):
                 return
             if record.seq < expected:
@@ -120,7 +129,7 @@ class Replay:
             return False
         if after == tail.last:
             return run is None or run == tail.run
-        if run is None:
+        if run is None or (self._ahead and self._goes_on(run, after)):
             return True
         held = self._log.store.last(self._stream, after) if after else None
         if (
@@ -131,6 +140,18 @@ class Replay:
         ):
             return False
         self._key = held.seq if held.last > after else held.next
+        return True
+
+    def _goes_on(self, run: str, after: int) -> bool:
+        """Whether the cursor lies between two records, of which the second tells that
+        it is right: the usual case, in which one read does for two."""
+        found = self._log.store.range(self._stream, after + 1)
+        first = next(found, None)
+        if first is None or first.seq != after + 1:
+            return False
+        if first.prev != run and (first.run != run or first.base > after):
+            return False
+        self._key, self._found = first.seq, chain((first,), found)
         return True
 
     def _base(self) -> int:

@@ -285,7 +285,7 @@ class Session:
             raise Forbidden("the token does not grant read for this stream")
         # The row before the read, so that what is appended between is pushed.
         there = self._put_subscription(connection.id, stream, n, connection.rights.exp)
-        replay = Replay(self._log, stream, position, compact)
+        replay = Replay(self._log, stream, position, compact, ahead=not answer.stopped)
         if not answer.stopped:
             for piece in replay.slices():
                 frame = piece.frame(replay=True)
