@@ -765,6 +765,8 @@ def test_of_too_many_connections_of_a_sub_the_oldest_is_closed(stage: Stage) -> 
     stage.connect("elsewhere", sub="u8")
     assert stage.gateway.disconnected == []
     stage.connect("one-more")
+    assert stage.gateway.disconnected == [], "a handshake waits for nothing else"
+    stage.send("one-more", type="subscribe", stream="chat:1", n=1)
     assert stage.gateway.disconnected == ["c0"]
     (told,) = map(json.loads, stage.gateway.sent["c0"])
     assert (told["code"], told["limit"]) == ("too_many", QUOTAS.connections)
@@ -792,13 +794,25 @@ def test_who_comes_with_an_expired_token_is_counted_once_it_has_another(
     stage.clock.advance(10)
     stage.session.connect("late", old, ORIGIN)
     stage.send("late", type="auth", token=stage.token(), n=1)
+    stage.send("late", type="sync", streams={}, n=2)
     assert stage.gateway.disconnected == ["c0"]
 
 
-def test_a_count_that_cannot_be_had_lets_the_connection_in(stage: Stage) -> None:
+def test_a_count_that_cannot_be_had_leaves_the_answer_as_it_is(stage: Stage) -> None:
     def unanswered(sub: str) -> list[str]:
         raise Unavailable("no answer")
 
     stage.state.connections_of = unanswered  # type: ignore[method-assign]
     stage.connect()
-    assert stage.state.connection("c1") is not None
+    (told,) = stage.send(type="subscribe", stream="chat:1", n=1)
+    assert told["type"] == "subscribed"
+
+
+def test_a_connection_that_watches_is_not_counted_again(stage: Stage) -> None:
+    asked: list[str] = []
+    count = stage.state.connections_of
+    stage.state.connections_of = lambda sub: asked.append(sub) or count(sub)  # type: ignore[method-assign,func-returns-value]
+    stage.connect()
+    for n in range(1, 5):
+        stage.send(type="subscribe", stream="chat:1", n=n)
+    assert asked == ["u7"]

@@ -44,7 +44,7 @@ _NOBODY = ""
 # none where nothing was put for a while: an interval and a deadline, of 5 s each.
 AGAIN_MS = 1_500
 RECENT_MS = 15_000
-# Closed for one that comes: one is the rule, more are what failed before.
+# Closed for one that comes to ask: one is the rule, more are what failed before.
 _EVICTED_AT_ONCE = 5
 
 Count = Callable[[str, int], None]
@@ -108,7 +108,7 @@ class Session:
             rights = self._verify(token)
         except tokens.ExpiredToken:
             rights = Rights(sub=_NOBODY, exp=0)
-        self._enter(id, rights)
+        self._put_connection(id, rights)
 
     def disconnect(self, id: str) -> None:
         """Forget a connection that was closed."""
@@ -122,6 +122,9 @@ class Session:
             if connection is None:
                 raise UnknownConnection("the server does not know this connection")
             self._handle(connection, frames.decode(body))
+            if not connection.streams and not connection.requests:
+                # Its first: behind the answer, for which somebody waits.
+                self._make_room(connection.rights.sub)
         except TailraceError as problem:
             self._refuse(id, problem, frames.echo(body))
 
@@ -229,7 +232,7 @@ class Session:
         if connection.rights.sub not in (_NOBODY, rights.sub):
             raise Unauthorized("token: of another sub")
         if connection.rights.sub == _NOBODY:
-            self._enter(connection.id, rights)
+            self._put_connection(connection.id, rights)
         # The connection first, then what it subscribes to: a crash between leaves
         # rows that end with the old token, which the client's next sync puts right.
         if not self._state.set_rights(connection.id, rights):
@@ -336,14 +339,16 @@ class Session:
                 with contextlib.suppress(Unavailable):
                     self._state.mark_slow(row, 0)
 
-    def _enter(self, id: str, rights: Rights) -> None:
-        """Store a connection. Of too many the oldest goes: as likely as not it is one
-        whose end nobody told."""
+    def _put_connection(self, id: str, rights: Rights) -> None:
         self._state.put_connection(Connection(id, rights), self._expires_at())
-        if rights.sub == _NOBODY:
+
+    def _make_room(self, sub: str) -> None:
+        """Of too many connections the oldest goes: as likely as not it is one whose end
+        nobody told."""
+        if sub == _NOBODY:
             return
         with contextlib.suppress(Unavailable):
-            there = self._state.connections_of(rights.sub)
+            there = self._state.connections_of(sub)
             over = there[: -self._quotas.connections]
             for other in over[:_EVICTED_AT_ONCE]:
                 self._count("ConnectionsEvicted", 1)
