@@ -186,9 +186,10 @@ const EVENTS = {
       askDue(s);
     }),
   probed(s, { reachable }) {
-    // Only where the server was there, and refused, does a failed handshake tell of the token.
+    // Only where the server was there, and refused, does a failed handshake tell of the token. It
+    // looks the same where too many come at once; whom it has let in before, it will again.
     if (!reachable || isOpen(s.links[0])) return;
-    if (s.rejected) refused(s, { code: "refused", message: "handshake refused" });
+    if (s.rejected && !s.aws) refused(s, { code: "refused", message: "handshake refused" });
     s.rejected = false;
     s.token = null;
   },
