@@ -1,10 +1,10 @@
 """Stream an Anthropic answer to whoever watches, and print it here.
 
-To try it:
+To try it, from the checkout's root:
 
     pip install ./layers/tailrace anthropic
     export TAILRACE_STACK=tailrace ANTHROPIC_API_KEY=…
-    python anthropic_answer.py chat:42 "Why is the sky blue?"
+    python examples/anthropic_answer.py chat:42 "Why is the sky blue?"
 """
 
 import sys

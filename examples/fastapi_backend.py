@@ -1,10 +1,10 @@
 """A backend: mints tokens, and begins answers that go on after the request has ended.
 
-To try it:
+To try it, from the checkout's root:
 
     pip install ./layers/tailrace fastapi uvicorn anthropic
     export TAILRACE_STACK=tailrace ANTHROPIC_API_KEY=…
-    uvicorn fastapi_backend:app
+    uvicorn --app-dir examples fastapi_backend:app
 """
 
 import asyncio

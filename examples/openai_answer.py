@@ -1,10 +1,10 @@
 """Stream an OpenAI answer to whoever watches, and print it here.
 
-To try it:
+To try it, from the checkout's root:
 
     pip install ./layers/tailrace openai
     export TAILRACE_STACK=tailrace OPENAI_API_KEY=…
-    python openai_answer.py chat:42 "Why is the sky blue?"
+    python examples/openai_answer.py chat:42 "Why is the sky blue?"
 """
 
 import sys

@@ -4,10 +4,11 @@ An OpenAI background response goes on without us, and can be read again from any
 on. `already` says how many are in the log, so that each one gets there once, whichever
 attempt brings it.
 
-To try it:
+To try it, from the checkout's root:
 
+    pip install ./layers/tailrace openai
     export TAILRACE_STACK=tailrace OPENAI_API_KEY=…
-    python openai_background.py chat:42 job.json "Write a long essay on tides."
+    python examples/openai_background.py chat:42 job.json "Write an essay on tides."
     # kill it in the middle, and run the same command again
 """
 

@@ -1,7 +1,7 @@
 """A Lambda function that answers with Bedrock, and stops when somebody presses stop.
 
 Invoke it asynchronously with `{"stream", "run", "messages"}`. Its role needs
-`bedrock:InvokeModelWithResponseStream`, and the stack's `PublishInvokePolicy`; its
+`bedrock:InvokeModelWithResponseStream`, and the stack's `PublishInvokePolicyArn`; its
 environment `TAILRACE_PUBLISH_FUNCTION` and `MODEL`. Lambda delivers an event again if
 an attempt fails: a run that has begun is then answered anew.
 """

@@ -2,7 +2,7 @@
 
 It is the stack's `JobFunction`, which the page starts by the socket; a backend invokes
 it with the same event (PROTOCOL.md §3.7), asynchronously. Its role needs the stack's
-`PublishInvokePolicy`, its environment `TAILRACE_PUBLISH_FUNCTION`.
+`PublishInvokePolicyArn`, its environment `TAILRACE_PUBLISH_FUNCTION`.
 
 No model is called, so that it can be tried without a key: where `reply` says what it
 was told to, yours asks one, and `from_anthropic` or its like makes the chunks.

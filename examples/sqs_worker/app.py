@@ -5,7 +5,8 @@ A message is `{"stream", "run", "question"}`; whoever sends it makes the run's i
 `tailrace.new_run()` and shows it to the browser. A message that is delivered again
 restarts its answer, because an LLM does not say the same thing twice. The event source
 mapping needs `ReportBatchItemFailures`; the queue, a dead-letter queue with
-`maxReceiveCount` 3.
+`maxReceiveCount` 3; the function's role, the stack's `PublishInvokePolicyArn`; its
+environment, `TAILRACE_PUBLISH_FUNCTION` and `ANTHROPIC_API_KEY`.
 """
 
 import json
