@@ -10,7 +10,7 @@
  * @property {number} shown
  */
 
-export const HOPS = /** @type {const} */ ([
+const HOPS = /** @type {const} */ ([
   ["written", "stored", "Gather and publish"],
   ["stored", "received", "Change feed and push"],
   ["received", "shown", "Client and screen"],

@@ -101,7 +101,6 @@ class Book:
     slow: dict[str, tuple[int, int]] = field(default_factory=dict)
     # Until when the feed's fan-out leaves a large audience alone.
     rests: dict[str, int] = field(default_factory=dict)
-    handovers: set[tuple[str, int]] = field(default_factory=set)
     calls: dict[str, dict[str, list[Record]]] = field(default_factory=dict)
     # Who asked for a cancel of which runs; `*`: of whatever is active.
     answers: dict[str, list[str]] = field(default_factory=dict)
