@@ -95,7 +95,7 @@ class Session:
     # ---- events ----------------------------------------------------------------------
 
     def connect(self, id: str, token: str | None, origin: str | None) -> None:
-        """Let a connection in, or raise `Unauthorized` or `Forbidden`.
+        """Let a connection in, or raise `Unauthorized`, `Forbidden` or `Unavailable`.
 
         Without an `Origin` (no browser) there is nothing to check: the token is not
         ambient, as a cookie would be. An expired token comes in without rights.

@@ -68,7 +68,8 @@ class JsonObject(click.ParamType):
 @click.option(
     "--stack",
     metavar="NAME",
-    help="The CloudFormation stack.  [default: TAILRACE_STACK, else tailrace]",
+    help="The CloudFormation stack.  [default: what TAILRACE_… variables name, else"
+    " tailrace]",
 )
 @click.option(
     "--in-process",
@@ -129,7 +130,12 @@ def publish(context: Context, /, **options: Any) -> int:
 @click.option("--run", help="Show this run, from its start, also if it is yet to come.")
 @click.option("--follow", "-f", is_flag=True, help="Go on through later runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as JSON.")
-@click.option("--token", envvar="TAILRACE_TOKEN", help="Use this token, and mint none.")
+@click.option(
+    "--token",
+    envvar="TAILRACE_TOKEN",
+    show_envvar=True,
+    help="Use this token, and mint none.",
+)
 @click.option("--url", help="Where to connect.  [default: as the stack says]")
 @click.pass_obj
 def tail(

@@ -80,7 +80,7 @@ def explain(error: BaseException) -> Failure | None:
         hint = None if context is None else f"{context.command_path} --help"
         return Failure(WRONG, _line(error.format_message()), hint)
     if isinstance(error, NoStack):
-        hint = "name it by --stack or TAILRACE_STACK"
+        hint = "name it: tailrace --stack NAME …, or TAILRACE_STACK"
         return Failure(NOT_ALLOWED, _line(error.message), hint)
     if isinstance(error, NoAnswer) or isinstance(error.__cause__, NoAnswer):
         hint = "its log says more; is TAILRACE_PUBLISH_FUNCTION right if it is set?"
