@@ -53,8 +53,9 @@ def main() -> int:
             chat.build_page()
             chat.deploy_job(stack)
             progress.done()
-            left.callback(ENVIRONMENT.unlink, missing_ok=True)
-            ENVIRONMENT.write_text(json.dumps(stack.sam_local_environment(), indent=2))
+            environment = json.dumps(stack.sam_local_environment(), indent=2)
+            left.callback(_forget, environment)
+            ENVIRONMENT.write_text(environment)
             logs = stack.aws.log_file.parent
             lines = (f"Open  {url}", f"Chat  {url}/chat/", f"Logs  {logs}")
             print(_box(*lines, "Stop  Ctrl-C"))
@@ -70,6 +71,12 @@ def main() -> int:
         print(f"\nThe demo did not start: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _forget(environment: str) -> None:
+    """Remove what `sam local` is told, unless a later demo has told it anew."""
+    if ENVIRONMENT.exists() and ENVIRONMENT.read_text() == environment:
+        ENVIRONMENT.unlink()
 
 
 class Progress:
