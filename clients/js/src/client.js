@@ -159,7 +159,8 @@ export function createClient({
   function observe() {
     const now = status(state);
     const active = now !== "idle" && now !== "closed";
-    if (active !== listening) listen(active);
+    // What the page was while nobody listened to it comes first.
+    if (active !== listening) return listen(active);
     if (!active) {
       clock.clearTimeout(timer);
       wakeAt = Infinity;
@@ -192,7 +193,7 @@ export function createClient({
     page[how]?.("online", look);
     page[how]?.("offline", look);
     page.document?.[how]("visibilitychange", look);
-    if (active) look();
+    look();
   }
 
   function look() {

@@ -382,6 +382,25 @@ test("an event of the page reaches a client that is in use, and no other", async
   assert.equal(client.status, "idle");
 });
 
+test("a client that was idle while the page was offline says nothing of it when it reads online", async () => {
+  const { network, clock, end } = started();
+  const client = network.client();
+  const got = collect(client.stream(STREAM));
+  await clock.run(500);
+  network.page.setOnline(false);
+  end("completed");
+  await clock.run(100_000);
+  assert.ok(got.done);
+  assert.equal(client.status, "idle");
+  network.page.setOnline(true);
+  const seen = [];
+  client.subscribe((status) => seen.push(status));
+  collect(client.stream(STREAM));
+  await clock.run(500);
+  assert.deepEqual(seen, ["connecting", "replaying", "live"]);
+  client.close();
+});
+
 test("what is not a frame of ours is ignored", async () => {
   const { network, clock, end } = started();
   const got = collect(network.client().stream(STREAM));
