@@ -17,10 +17,39 @@ const RAILS = [
 const TOP = 18;
 const BOTTOM = 34;
 const LABELS = 64;
+/** Between two labels of marks. */
+const APART = 8;
 /** The picture stands still when nothing happens any more, so that it can be looked at. */
 const AFTERWARDS = 2_500;
 /** How often a picture is drawn for those who want no motion, in milliseconds. */
 const CALM = 500;
+
+/**
+ * Where the labels of marks go: above their lines, and not over each other. What has no room of
+ * its own is said with the one before.
+ * @param {{column: number, label: string}[]} marks from left to right
+ * @param {(text: string) => number} width of a text
+ * @param {number} room
+ * @returns {{text: string, start: number}[]}
+ */
+export function layOut(marks, width, room) {
+  /** @type {{column: number, text: string, start: number, end: number}[]} */
+  const labels = [];
+  for (let { column, label: text } of marks) {
+    for (;;) {
+      const start = Math.min(column - 2, room - width(text));
+      const before = labels.at(-1);
+      if (!before || before.end + APART <= start) {
+        labels.push({ column, text, start, end: start + width(text) });
+        break;
+      }
+      labels.pop();
+      column = before.column;
+      text = `${before.text}, ${text}`;
+    }
+  }
+  return labels;
+}
 
 export class Flow {
   #canvas;
@@ -230,23 +259,21 @@ export class Flow {
   #drawMarks(pen, x, height) {
     pen.font = `11px ${getComputedStyle(this.#canvas).fontFamily}`;
     pen.textBaseline = "alphabetic";
+    pen.textAlign = "left";
+    pen.strokeStyle = pen.fillStyle = this.#colours.ink;
     pen.setLineDash([3, 3]);
-    for (const { at, label } of this.#marks) {
-      const column = Math.round(x(at)) + 0.5;
-      pen.strokeStyle = this.#colours.ink;
-      pen.globalAlpha = 0.5;
-      pen.beginPath();
-      pen.moveTo(column, 4);
+    pen.globalAlpha = 0.5;
+    const marks = this.#marks.map(({ at, label }) => ({ column: Math.round(x(at)) + 0.5, label }));
+    pen.beginPath();
+    for (const { column } of marks) {
+      pen.moveTo(column, TOP - 4);
       pen.lineTo(column, height - 8);
-      pen.stroke();
-      pen.globalAlpha = 1;
-      pen.fillStyle = this.#colours.ink;
-      // Beside its line, on the side where there is room.
-      const room = column + pen.measureText(label).width + 8 < this.#canvas.clientWidth;
-      pen.textAlign = room ? "left" : "right";
-      pen.fillText(label, column + (room ? 4 : -4), 11);
     }
+    pen.stroke();
+    pen.globalAlpha = 1;
     pen.setLineDash([]);
+    const width = (/** @type {string} */ text) => pen.measureText(text).width;
+    for (const { text, start } of layOut(marks, width, this.#canvas.clientWidth)) pen.fillText(text, start, 11);
   }
 
   /**

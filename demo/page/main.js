@@ -25,6 +25,7 @@ const view = {
   /** @type {string | null} */ run: null,
   /** @type {string | null} asked for here, and not opened yet */ awaited: null,
   active: false,
+  /** @type {string | null} how it ended */ reason: null,
   killed: false,
   openedAt: 0,
   lastAt: 0,
@@ -80,6 +81,7 @@ function begin(event) {
     run: event.run,
     awaited: null,
     active: true,
+    reason: null,
     killed: false,
     openedAt: event.at ?? client.time(),
     lastAt: client.time(),
@@ -96,7 +98,7 @@ function begin(event) {
 
 /** @param {StreamEvent & {type: "claim"}} event */
 function goOn(event) {
-  Object.assign(view, { active: true, killed: false, lastAt: client.time() });
+  Object.assign(view, { active: true, reason: null, killed: false, lastAt: client.time() });
   journal.note(`Another attempt has claimed the run (epoch ${event.epoch})`, "live");
   journal.say("The answer goes on.");
   refresh();
@@ -104,7 +106,7 @@ function goOn(event) {
 
 /** @param {StreamEvent & {type: "end"}} event */
 function conclude(event) {
-  view.active = false;
+  Object.assign(view, { active: false, reason: event.reason });
   const pieces = total();
   const seconds = ((event.at ?? client.time()) - view.openedAt) / 1000;
   const [text, tone] = {
@@ -162,6 +164,8 @@ function whenPainted(act) {
 const total = () => view.count.live + view.count.replay + view.count.repair;
 const words = (/** @type {string} */ text) => text.split(/\s+/).filter(Boolean).length;
 
+const ended = () => ({ completed: "Answered", cancelled: "Stopped", superseded: "Replaced" })[view.reason ?? ""] ?? "Broken off";
+
 let soon = false;
 
 /** Numbers that change forty times a second cannot be read. */
@@ -181,7 +185,7 @@ function refresh() {
   $("intro").hidden = !fresh;
   $("composer").classList.toggle("fresh", fresh);
   $("answer").setAttribute("aria-busy", String(busy));
-  $("eyebrow").textContent = awaited !== null ? "A job is being started" : active ? "Being written now" : run ? "Answered" : "A demonstration";
+  $("eyebrow").textContent = awaited !== null ? "A job is being started" : active ? "Being written now" : run ? ended() : "A demonstration";
   flow.running = busy;
   hide("stop", !busy);
   hide("submit", busy);

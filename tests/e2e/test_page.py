@@ -104,6 +104,7 @@ async def test_stop_ends_the_answer_in_every_tab(
         await expect(page.locator("#outcome")).to_contain_text("Stopped")
         assert answer(QUESTION).startswith(await text(page))
     assert await text(first) == await text(second)
+    await expect(first.locator("#eyebrow")).to_have_text("Stopped")
     # The job was stopped with it: a reload finds no more than was seen.
     stopped = await text(first)
     await first.reload()
