@@ -32,7 +32,7 @@ def handler(event: dict[str, Any], context: object) -> None:
         with Producer(
             event["stream"], run=event["run"], seq=event["seq"], resume="continue"
         ) as stream:
-            for chunk in reply(stream.run, question(event["untrusted"])):
+            for chunk in reply(stream.run, *question(event["untrusted"])):
                 stream.write(chunk)
     except (Cancelled, Superseded):
         pass  # nobody wants this answer any more
@@ -40,18 +40,20 @@ def handler(event: dict[str, Any], context: object) -> None:
         pass  # another delivery of this event is at it, or has done it
 
 
-def question(untrusted: dict[str, Any]) -> str:
-    """Return the text of the last message, or none if what was sent is odd."""
+def question(untrusted: dict[str, Any]) -> tuple[str, str]:
+    """Return text and id of the last message, or none if what was sent is odd."""
     try:
-        parts = untrusted["messages"][-1]["parts"]
-        return " ".join(part["text"] for part in parts if part["type"] == "text")[:2000]
+        message = untrusted["messages"][-1]
+        texts = [part["text"] for part in message["parts"] if part["type"] == "text"]
+        return " ".join(texts)[:2000], str(message.get("id", ""))[:100]
     except (KeyError, IndexError, TypeError):
-        return ""
+        return "", ""
 
 
-def reply(message_id: str, asked: str) -> Iterator[Chunk]:
-    """Yield a message: what a model would stream, at its pace."""
-    answer = Answer(message_id)
+def reply(message_id: str, asked: str, question_id: str) -> Iterator[Chunk]:
+    """Yield a message: what a model would stream, at its pace. It says what it answers,
+    for a page that finds it in the log."""
+    answer = Answer(message_id, metadata={"question": question_id})
     yield from answer.begin_step()
     for piece in pieces("The words of the question decide which answer this is."):
         yield from answer.reasoning(piece)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from tests.support.browser import Visitor
 
@@ -32,3 +32,17 @@ async def test_a_reload_in_mid_answer_loses_nothing(
     (answer,) = await page.locator(".assistant").all_inner_texts()
     assert answer.count("It is 11 degrees in Kiel") == 1
     assert answer.count("A streamed answer breaks") == 1
+
+
+@pytest.mark.parametrize("way", ["post", "sdk"])
+async def test_resuming_what_failed_forgets_no_error(
+    visitor: Visitor, chat_url: str, way: str
+) -> None:
+    page = await visitor.open(f"{chat_url}#{way}/failed{way}")
+    await ask(page, "Fail, please")
+    error = page.get_by_role("alert").get_by_text("The model is too busy.")
+    await error.wait_for()
+    await page.get_by_role("button", name="Resume").click()
+    await page.wait_for_timeout(2_000)
+    await page.get_by_text("Cut short.").wait_for()
+    await expect(error).to_be_visible()

@@ -332,7 +332,7 @@ def chat_event(streams: Streams, question: str) -> dict[str, Any]:
         "stream": STREAM,
         "run": given["run"],
         "seq": given["seq"],
-        "untrusted": {"messages": [{"role": "user", "parts": [part]}]},
+        "untrusted": {"messages": [{"id": "u1", "role": "user", "parts": [part]}]},
     }
 
 
@@ -341,7 +341,8 @@ def test_a_chat_is_answered_once(chat_job: ModuleType, streams: Streams) -> None
     for _ in "ab":  # Lambda delivers an event at least once
         chat_job.handler(event, None)
     chunks = streams.chunks(STREAM)
-    assert chunks[0] == {"type": "start", "messageId": RUN}
+    says = {"question": "u1"}
+    assert chunks[0] == {"type": "start", "messageId": RUN, "messageMetadata": says}
     assert [one["type"] for one in chunks].count("finish") == 1
     tool = next(one for one in chunks if one["type"] == "tool-input-available")
     assert tool["input"] == {"place": "Kiel"}
@@ -362,7 +363,7 @@ def test_a_chat_that_fails_says_so(chat_job: ModuleType, streams: Streams) -> No
 def test_whatever_a_page_sends_is_some_question(
     chat_job: ModuleType, odd: dict[str, Any]
 ) -> None:
-    assert chat_job.question(odd) == ""
+    assert chat_job.question(odd) == ("", "")
 
 
 def test_the_chat_page_is_built_with_the_versions_that_it_names(tmp_path: Path) -> None:

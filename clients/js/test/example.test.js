@@ -3,36 +3,42 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { createElement } from "react";
+import { renderToStaticMarkup } from "react-dom/server";
 import { Network } from "./support/network.js";
 import { runId } from "./support/server.js";
 
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
-const { outputFiles } = await build({
-  entryPoints: [path("../../../examples/chat/src/history.js")],
-  absWorkingDir: path(".."),
-  alias: { ai: "ai7" },
-  bundle: true,
-  format: "esm",
-  platform: "browser",
-  write: false,
-});
-const { lastAnswer, load, save } = await import(
-  `data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`
-);
+async function bundled(name) {
+  const { outputFiles } = await build({
+    entryPoints: [path(`../../../examples/chat/src/${name}`)],
+    absWorkingDir: path(".."),
+    alias: { ai: "ai7" },
+    nodePaths: [path("../node_modules")],
+    bundle: true,
+    format: "esm",
+    jsx: "automatic",
+    platform: "browser",
+    write: false,
+  });
+  return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`);
+}
+const { lastAnswer, load, save } = await bundled("history.js");
+const { Message } = await bundled("message.jsx");
 
 const CHAT = "42";
 const message = (id, role, text) => ({ id, role, parts: [{ type: "text", text }] });
 const asked = message("u1", "user", "one?");
 
-/** The text that is found for `messages` where the log has an answer, `a1`. */
-async function answerTo(messages) {
+/** The text that is found for a question where the log has an answer to `u1`. */
+async function answerTo(question) {
   const network = new Network();
   network.server.write(
     `chat:${CHAT}`,
     (log) => log.open(runId(1)),
     (log) =>
       log.data(
-        { type: "start", messageId: "a1" },
+        { type: "start", messageId: "a1", messageMetadata: { question: "u1" } },
         { type: "text-start", id: "t" },
         { type: "text-delta", id: "t", delta: "one." },
         { type: "text-end", id: "t" },
@@ -40,18 +46,29 @@ async function answerTo(messages) {
       ),
     (log) => log.end("completed"),
   );
-  const answer = lastAnswer(network.client(), CHAT, messages);
+  const answer = lastAnswer(network.client(), CHAT, question);
   await network.clock.run(3_000);
   return (await answer)?.parts[0].text ?? null;
 }
 
 test("the answer that ended while nobody looked is found", async () => {
-  assert.equal(await answerTo([asked]), "one.");
+  assert.equal(await answerTo(asked), "one.");
 });
 
-test("an answer that is there is not given to a question that never reached its job", async () => {
-  const messages = [asked, message("a1", "assistant", "one."), message("u2", "user", "two?")];
-  assert.equal(await answerTo(messages), null);
+test("the answer to an earlier question, loaded or not, is none of one that never reached its job", async () => {
+  assert.equal(await answerTo(message("u2", "user", "two?")), null);
+});
+
+test("what was cut short is not on its way for ever, and says so", () => {
+  const parts = [{ type: "reasoning", text: "Hm", state: "streaming" }];
+  const shown = (busy, state) =>
+    renderToStaticMarkup(
+      createElement(Message, { message: { role: "assistant", parts: [{ ...parts[0], state }] }, busy }),
+    );
+  assert.match(shown(true, "streaming"), /<details open="">.*Thinking/);
+  assert.doesNotMatch(shown(true, "streaming"), /Cut short/);
+  assert.match(shown(false, "streaming"), /<details>.*Thought.*Cut short/);
+  assert.doesNotMatch(shown(false, "done"), /Thinking|Cut short/);
 });
 
 test("a store that is full, shut or spoilt begins the chat anew", () => {

@@ -23,15 +23,15 @@ export function save(chat, messages) {
 }
 
 /**
- * The answer that ended while nobody looked: the log still has it. Null where the log's last
- * answer is one of `messages`, so that the last question never reached its job.
+ * The answer to a question that ended while nobody looked: the log still has it. Null where the
+ * log's last answer is to another question, so that this one never reached its job.
  * @param {import("tailrace").Client} client
  * @param {string} chat
- * @param {{id: string}[]} messages
+ * @param {{id: string}} question
  */
-export async function lastAnswer(client, chat, messages) {
+export async function lastAnswer(client, chat, question) {
   let last = null;
   const stream = client.stream(`chat:${chat}`).readable();
   for await (const message of readUIMessageStream({ stream, onError: () => {} })) last = message;
-  return messages.some(({ id }) => id === last?.id) ? null : last;
+  return last?.metadata?.question === question.id ? last : null;
 }

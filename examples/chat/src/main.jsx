@@ -24,7 +24,7 @@ const { client, ...transports } = createTransports(session);
 function useAddress() {
   const read = () => {
     const [way, chat] = location.hash.slice(1).split("/");
-    return { way: session.ways.includes(way) ? way : session.ways[0], chat: /^[a-z0-9]{1,32}$/.test(chat) ? chat : "first" };
+    return { way: session.ways.includes(way) ? way : session.ways[0], chat: /^[a-z0-9]{1,32}$/.test(chat ?? "") ? chat : "first" };
   };
   const [address, set] = useState(read);
   useEffect(() => {
@@ -73,16 +73,21 @@ function Chat({ way, id }) {
   });
   const busy = status === "submitted" || status === "streaming";
   const end = useRef(null);
+  // Where there is nothing to resume the SDK forgets the error, and half an answer stays.
+  const [unmended, setUnmended] = useState();
+  const problem = error ?? unmended;
 
+  useEffect(() => void (busy && setUnmended()), [busy]);
   useEffect(() => save(id, messages), [id, messages]);
   useEffect(() => void end.current.scrollIntoView({ block: "end" }), [messages, status]);
 
   // A question without an answer, and none is being made: it ended while nobody looked.
   useEffect(() => {
-    if (status !== "ready" || messages.at(-1)?.role !== "user") return;
+    const question = messages.at(-1);
+    if (status !== "ready" || question?.role !== "user") return;
     let here = true;
-    lastAnswer(client, id, messages).then((answer) => {
-      if (here && answer) setMessages((all) => (all.at(-1)?.role === "user" ? [...all, answer] : all));
+    lastAnswer(client, id, question).then((answer) => {
+      if (here && answer) setMessages((all) => (all.at(-1)?.id === question.id ? [...all, answer] : all));
     });
     return () => void (here = false);
   }, [status, messages, id, setMessages]);
@@ -104,11 +109,18 @@ function Chat({ way, id }) {
           <Message key={message.id} message={message} busy={busy && message === messages.at(-1)} />
         ))}
         {status === "submitted" && <p className="waiting">…</p>}
-        {error && (
+        {problem && !busy && (
           <p className="error" role="alert">
-            <span>{error.message}</span>
+            <span>{problem.message}</span>
             <span className="ways">
-              <button onClick={() => resumeStream()}>Resume</button>
+              <button
+                onClick={() => {
+                  setUnmended(problem);
+                  resumeStream();
+                }}
+              >
+                Resume
+              </button>
               <button onClick={() => regenerate()}>Ask again</button>
             </span>
           </p>

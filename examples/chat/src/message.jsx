@@ -1,23 +1,27 @@
 /** A message, part by part. What a model wrote is text and only text. */
 export function Message({ message: { role, parts, metadata }, busy }) {
   const tokens = metadata?.usage?.outputTokens;
+  // A part that was cut short says for ever that it is on its way.
+  const cut = !busy && parts.some(({ state }) => state === "streaming" || state === "input-streaming");
   return (
     <article className={role} aria-busy={busy}>
       {parts.map((part, i) => (
-        <Part key={i} part={part} />
+        <Part key={i} part={part} busy={busy} />
       ))}
+      {cut && <footer className="cut">Cut short.</footer>}
       {tokens > 0 && <footer>{tokens} tokens</footer>}
     </article>
   );
 }
 
-function Part({ part }) {
+function Part({ part, busy }) {
   const { type } = part;
+  const streaming = busy && part.state === "streaming";
   if (type === "text") return part.text.split(/\n{2,}/).map((text, i) => <p key={i}>{text}</p>);
   if (type === "reasoning")
     return (
-      <details open={part.state === "streaming"}>
-        <summary>{part.state === "streaming" ? "Thinking" : "Thought"}</summary>
+      <details open={streaming}>
+        <summary>{streaming ? "Thinking" : "Thought"}</summary>
         <p>{part.text}</p>
       </details>
     );
