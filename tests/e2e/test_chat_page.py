@@ -46,3 +46,24 @@ async def test_resuming_what_failed_forgets_no_error(
     await page.wait_for_timeout(2_000)
     await page.get_by_text("Cut short.").wait_for()
     await expect(error).to_be_visible()
+
+
+async def test_who_scrolls_up_is_left_there_while_the_answer_grows(
+    visitor: Visitor, chat_url: str
+) -> None:
+    page = await visitor.open(f"{chat_url}#post/scrolled")
+    await page.set_viewport_size({"width": 390, "height": 500})
+    await ask(page, "Tell me a long story")
+    end = page.get_by_text(WHOLE)
+    await end.first.wait_for()  # it was followed so far, or nothing could be scrolled
+    await page.mouse.move(200, 200)
+    await page.mouse.wheel(0, -300)
+    await page.wait_for_timeout(200)
+    before = await page.evaluate("scrollY")
+    assert before > 0
+    await page.wait_for_timeout(1_500)
+    assert await page.evaluate("scrollY") == before
+    await page.mouse.wheel(0, 10_000)
+    await page.wait_for_timeout(2_000)
+    below = "document.documentElement.scrollHeight - innerHeight - scrollY"
+    assert await page.evaluate(below) < 80

@@ -62,6 +62,22 @@ function App() {
   );
 }
 
+/** Whether the reader follows the text: who scrolls up is left there, until they come back to its end. */
+function useFollowing() {
+  const follows = useRef(true);
+  useEffect(() => {
+    let last = scrollY;
+    const hear = () => {
+      const atEnd = innerHeight + scrollY > document.documentElement.scrollHeight - 80;
+      if (atEnd || scrollY < last) follows.current = atEnd;
+      last = scrollY;
+    };
+    addEventListener("scroll", hear, { passive: true });
+    return () => removeEventListener("scroll", hear);
+  }, []);
+  return follows;
+}
+
 function Chat({ way, id }) {
   const transport = transports[way];
   const { messages, setMessages, sendMessage, regenerate, resumeStream, stop, status, error } = useChat({
@@ -79,7 +95,8 @@ function Chat({ way, id }) {
 
   useEffect(() => void (busy && setUnmended()), [busy]);
   useEffect(() => save(id, messages), [id, messages]);
-  useEffect(() => void end.current.scrollIntoView({ block: "end" }), [messages, status]);
+  const follows = useFollowing();
+  useEffect(() => void (follows.current && end.current.scrollIntoView({ block: "end" })), [follows, messages, status]);
 
   // A question without an answer, and none is being made: it ended while nobody looked.
   useEffect(() => {
@@ -131,7 +148,10 @@ function Chat({ way, id }) {
         busy={busy}
         note={WAYS[way].note}
         suggest={messages.length === 0}
-        onAsk={(text) => sendMessage({ text })}
+        onAsk={(text) => {
+          follows.current = true;
+          sendMessage({ text });
+        }}
         // The SDK's `stop` looks away; ours stops the job, for everyone who watches.
         onStop={() => (transport.cancel ? transport.cancel(id) : stop())}
       />
