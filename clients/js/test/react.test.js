@@ -294,10 +294,10 @@ test("a hook that is hidden and shown again forgets what ended its reading", asy
     act(async () => p.root.render(createElement(Activity, { mode }, p.tree({ name: STREAM }))));
   await shown("visible");
   await p.wait(500);
-  p.network.admit = () => "refused";
+  p.network.admit = () => "expired";
   for (const socket of p.network.open) socket.fail(1006);
   await p.wait(60_000);
-  assert.equal(p.state.error.code, "refused");
+  assert.equal(p.state.error.code, "unauthorized");
   p.network.admit = () => "ok";
   await shown("hidden");
   await shown("visible");
