@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tailrace import chunks
 from tailrace.errors import Busy, Cancelled, Invalid, StreamEnded, Unavailable
 from tailrace.ports import Subscription
+from tailrace.producer import aio
 from tailrace.producer.aio import AsyncProducer
 from tailrace.producer.base import ERROR_MESSAGE, PublicError
 from tailrace.records import Record
@@ -242,6 +244,55 @@ async def test_write_waits_only_while_the_buffer_is_full(
         gate.open_gate.set()
         await stream.write("more")
     assert answer(world) == ["first", *range(written), "more"]
+
+
+class Inline(Executor):
+    """Calls take no time, and no thread."""
+
+    def submit(self, call: Any, /, *args: Any, **options: Any) -> Future[Any]:
+        made: Future[Any] = Future()
+        try:
+            made.set_result(call(*args, **options))
+        except Exception as error:  # noqa: BLE001 - whoever has the future is told
+            made.set_exception(error)
+        return made
+
+
+async def test_a_source_that_never_suspends_is_streamed_and_stopped(
+    produce: Callable[..., AsyncProducer],
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A plain LLM client in a coroutine: nothing but `write` lets the loop run."""
+    loop, now = asyncio.get_running_loop(), 0.0
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr(aio, "_callers", Inline)
+    with pytest.raises(Cancelled):
+        async with produce() as stream:
+            for number in range(9):
+                now += 0.25
+                await stream.write(number)
+                assert answer(world) == list(range(number + 1))
+            world.log.cancel(STREAM, stream.run)
+            for _ in range(2):
+                now += 0.25
+                await stream.write("not wanted any more")
+
+
+async def test_write_suspends_no_more_often_than_every_10_ms(
+    produce: Callable[..., AsyncProducer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, now = asyncio.get_running_loop(), 0.0
+    monkeypatch.setattr(loop, "time", lambda: now)
+    async with produce() as stream:
+        for _ in range(3):
+            now += 0.003
+            with pytest.raises(StopIteration):
+                stream.write("a").send(None)
+        now += 0.003
+        writing = stream.write("a")
+        writing.send(None)
+        writing.close()
 
 
 async def test_flush_waits_until_all_is_in(

@@ -29,6 +29,9 @@ from .values import encode
 
 T = TypeVar("T")
 
+BREATH = 0.01
+"""Seconds after which `write` lets the event loop run, for a job that does not."""
+
 CALLERS = 64
 """How many calls are made at once. Where there are more runs than that, their calls
 queue, and what is written meanwhile leaves together."""
@@ -96,10 +99,12 @@ class AsyncProducer(Base):
     async def write(self, chunk: Any) -> None:
         """Take one chunk: text, any JSON value, or an object of an LLM's library.
 
-        Returns at once, unless the buffer is full. Raises `TooLarge` (28,000 bytes as
-        JSON) and `Invalid`, after which the run goes on; and what ended the run:
-        `Cancelled`, `Superseded`, `Fenced`, `StreamEnded`, or `Unavailable`, which says
-        up to which `seq` all is safe, and how many chunks that are (`already`).
+        Returns at once, unless the buffer is full; every 10 ms it lets the event loop
+        run, so that chunks leave, and a cancel is learnt, also where they come from
+        plain code. Raises `TooLarge` (28,000 bytes as JSON) and `Invalid`, after which
+        the run goes on; and what ended the run: `Cancelled`, `Superseded`, `Fenced`,
+        `StreamEnded`, or `Unavailable`, which says up to which `seq` all is safe, and
+        how many chunks that are (`already`).
         """
         text = encode(chunk)
         pump, core = self._open_pump(), self._core
@@ -108,13 +113,15 @@ class AsyncProducer(Base):
         core.write(text)
         if core.waiting == 1:
             pump.advance()
+        await pump.breathe()
 
     async def relay(self, chunks: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[T]:
         """Write each chunk and pass it on, for a job that uses the stream itself.
 
         As soon as the run can be written no more, the wait for the next chunk is
         cancelled, `chunks` is closed, where it can be, and what ended the run is
-        raised: so that an LLM that is silent is stopped, too.
+        raised: so that an LLM that is silent is stopped, too. A plain iterable's wait
+        cannot be cancelled; it is closed at its next chunk.
         """
         pump = self._open_pump()
         try:
@@ -187,6 +194,17 @@ class _Pump:
         self._waiters: set[asyncio.Future[None]] = set()
         self._interruptible: set[asyncio.Task[Any]] = set()
         self._dropped = False
+        self._breathed = self._loop.time()
+
+    async def breathe(self) -> None:
+        """Let the loop run now and then. Where the job's chunks come from plain code,
+        nothing else does: no timer would fire, and no answer be noted."""
+        now = self._loop.time()
+        if now - self._breathed >= BREATH:
+            self._breathed = now
+            # An answer comes from its thread in one turn, and is noted in the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     def advance(self) -> None:
         """Make the call that is due, or wait until one is."""
