@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from tailrace import deployment
 from tailrace.adapters.apigateway import GatewayRefused
-from tailrace.deployment import Deployment, find, find_transport
+from tailrace.deployment import Deployment, find, find_keys, find_transport
 from tailrace.errors import Invalid
 from tailrace.ids import new_run
 from tailrace.ports import Push, Subscription
@@ -83,7 +83,8 @@ class CloudFormation:
 def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """Count the boto3 clients that are made; CloudFormation's is a fake."""
     made: dict[str, int] = {}
-    real = boto3.Session("id", "key", region_name="eu-central-1").client
+    session = boto3.Session("id", "key", region_name="eu-central-1")
+    real = session.client
 
     def client(service: Any, **options: Any) -> Any:
         made[service] = made.get(service, 0) + 1
@@ -91,6 +92,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
             return CloudFormation()
         return real(service, **options)
 
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
     monkeypatch.setattr(boto3, "client", client)
     monkeypatch.setattr(deployment, "_shared", [deployment._Shared()])
     yield made
@@ -278,6 +280,29 @@ def test_a_process_makes_each_client_once(clients: dict[str, int]) -> None:
     )
     assert clients == {"dynamodb": 2}
     assert find_transport(first) is first
+
+
+@pytest.mark.parametrize(
+    "find",
+    [
+        lambda: find_transport(environ={"TAILRACE_PUBLISH_FUNCTION": "f"}),
+        lambda: find_transport(environ=TABLES),
+        lambda: find_keys("arn:secret"),
+    ],
+)
+def test_a_process_that_had_no_credentials_looks_for_them_again(
+    find: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = boto3.Session(region_name="eu-central-1")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+    monkeypatch.setattr(boto3, "client", session.client)
+    coming = [None, boto3.Session("id", "key").get_credentials()]
+    monkeypatch.setattr(session._session, "get_credentials", lambda: coming[0])
+    with pytest.raises(NoCredentialsError):
+        find()
+    del coming[0]
+    found = find()
+    assert find() is found
 
 
 def test_a_forked_child_shares_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:

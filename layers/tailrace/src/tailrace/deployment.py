@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from .adapters.apigateway import ApiGateway
 from .adapters.background import PUSHERS, Background, background
@@ -129,7 +129,7 @@ def find_transport(
     the stack; without either, the publish function if one is known, else the tables.
 
     One transport, and its boto3 clients, serves a whole process. `Invalid` says what
-    is missing.
+    is missing; without credentials it is boto3's `NoCredentialsError`.
     """
     if transport is not None and not isinstance(transport, str):
         return transport
@@ -159,23 +159,28 @@ def find_keys(secret: str) -> SecretKeys:
     """Return the key ring of a secret, by its name or ARN."""
     return _once(
         ("keys", secret),
-        lambda: SecretKeys(
-            boto3.client("secretsmanager", config=config(read_timeout=3)), secret
-        ),
+        lambda: SecretKeys(_client("secretsmanager", read_timeout=3), secret),
     )
+
+
+def _client(service: Any, **options: Any) -> Any:
+    """Return a client that is going to be kept. Made without credentials, it would
+    never look for them again."""
+    if boto3.DEFAULT_SESSION is None:
+        boto3.setup_default_session()
+    assert boto3.DEFAULT_SESSION is not None
+    if boto3.DEFAULT_SESSION.get_credentials() is None:
+        raise NoCredentialsError
+    return boto3.client(service, config=config(**options))
 
 
 def _function(found: Deployment) -> Transport:
-    client = boto3.client(
-        "lambda", config=config(read_timeout=_INVOKE_SECONDS, connections=_CONNECTIONS)
-    )
+    client = _client("lambda", read_timeout=_INVOKE_SECONDS, connections=_CONNECTIONS)
     return PublishFunction(client, found.function)
 
 
 def _in_process(found: Deployment) -> Transport:
-    client = boto3.client(
-        "dynamodb", config=config(read_timeout=3, connections=_CONNECTIONS)
-    )
+    client = _client("dynamodb", read_timeout=3, connections=_CONNECTIONS)
     clock = AwsClock()
     clock.watch(client)
     store: LogStore = DynamoDBLog(client, found.log_table)
@@ -217,10 +222,7 @@ def _background(found: Deployment, state: DynamoDBState, clock: AwsClock) -> Bac
 def _invoker() -> Any:
     return _once(
         ("shares",),
-        lambda: boto3.client(
-            "lambda",
-            config=config(read_timeout=ANSWER_SECONDS, connections=INVOCATIONS),
-        ),
+        lambda: _client("lambda", read_timeout=ANSWER_SECONDS, connections=INVOCATIONS),
     )
 
 
