@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from anthropic.types.beta import BetaTextBlock
 
 from tailrace.aisdk import (
     Answer,
@@ -556,6 +557,82 @@ def test_what_anthropic_searched_itself_is_an_output_and_its_sources() -> None:
     })  # fmt: skip
 
 
+def ran(kind: str, content: Any, **facts: Any) -> list[dict[str, Any]]:
+    """What comes of the result of a tool that Anthropic ran itself."""
+    result = block(0, kind, tool_use_id="t", content=content, **facts)
+    events = [result, stop(0), {"type": "message_stop"}]
+    return list(from_anthropic(events))[2:-2]
+
+
+STDOUT = {"type": "code_execution_result", "stdout": "4", "return_code": 0}
+FETCHED = {
+    "type": "web_fetch_result",
+    "url": "https://example.org/a",
+    "content": {"title": "A", "source": {"type": "text", "data": "a" * 100_000}},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "output"),
+    [
+        ("mcp_tool_result", [{"type": "text", "text": "4"}], None),
+        ("mcp_tool_result", "4", None),
+        ("code_execution_tool_result", STDOUT, None),
+        ("bash_code_execution_tool_result", STDOUT, None),
+        ("web_fetch_tool_result", FETCHED,
+         {"url": "https://example.org/a", "title": "A"}),
+    ],
+)  # fmt: skip
+def test_what_anthropic_ran_itself_is_an_output(
+    kind: str, content: Any, output: Any
+) -> None:
+    assert ran(kind, content, is_error=False) == [
+        {
+            "type": "tool-output-available",
+            "toolCallId": "t",
+            "output": output or content,
+            "providerExecuted": True,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "facts", "says"),
+    [
+        ("web_search_tool_result", {"error_code": "max_uses_exceeded"}, {},
+         "max_uses_exceeded"),
+        ("bash_code_execution_tool_result", {"error_code": "unavailable"}, {},
+         "unavailable"),
+        ("mcp_tool_result", [{"type": "text", "text": "no such page"}],
+         {"is_error": True}, "no such page"),
+        ("mcp_tool_result", "x" * 99_999, {"is_error": True}, "x" * 500),
+        ("mcp_tool_result", [], {"is_error": True}, "failed"),
+    ],
+)  # fmt: skip
+def test_what_failed_where_anthropic_ran_it_is_an_error_of_that_tool(
+    kind: str, content: Any, facts: dict[str, Any], says: str
+) -> None:
+    assert ran(kind, content, **facts) == [
+        {
+            "type": "tool-output-error",
+            "toolCallId": "t",
+            "errorText": says,
+            "providerExecuted": True,
+        }
+    ]
+
+
+def test_the_librarys_objects_in_a_result_are_plain() -> None:
+    given = [BetaTextBlock(type="text", text="4")]
+    (chunk,) = ran("mcp_tool_result", given)
+    assert chunk["output"] == [{"type": "text", "text": "4"}]
+
+
+def test_a_providers_output_that_is_too_large_for_a_chunk_is_null() -> None:
+    (chunk,) = ran("code_execution_tool_result", {"stdout": "x" * 28_000})
+    assert (chunk["type"], chunk["output"]) == ("tool-output-available", None)
+
+
 def test_bedrock_becomes_reasoning_text_and_tool_also_from_the_whole_response() -> None:
     chunks = list(from_bedrock(BEDROCK, message_id="m"))
     assert said(chunks, "reasoning") == "Hm."
@@ -567,6 +644,45 @@ def test_bedrock_becomes_reasoning_text_and_tool_also_from_the_whole_response() 
     assert chunks[-1]["messageMetadata"]["usage"]["totalTokens"] == 12
     response = {"stream": iter(BEDROCK), "ResponseMetadata": {}}
     assert list(from_bedrock(response, message_id="m")) == chunks
+
+
+def grounded(status: str, *content: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A tool that Bedrock runs itself: its call, and what it gave."""
+    use = {"toolUseId": "t", "name": "nova_grounding", "type": "server_tool_use"}
+    result = {"toolUseId": "t", "type": "nova_grounding_result", "status": status}
+    begun = {"toolResult": result}
+    deltas = [{"delta": {"toolResult": one}} for one in content]
+    return [
+        {"contentBlockStart": {"contentBlockIndex": 0, "start": {"toolUse": use}}},
+        {"contentBlockStop": {"contentBlockIndex": 0}},
+        {"contentBlockStart": {"contentBlockIndex": 1, "start": begun}},
+        *({"contentBlockDelta": {"contentBlockIndex": 1, **one}} for one in deltas),
+        {"contentBlockStop": {"contentBlockIndex": 1}},
+        {"messageStop": {"stopReason": "end_turn"}},
+    ]
+
+
+def test_what_bedrock_ran_itself_is_an_output_and_not_the_jobs_to_run() -> None:
+    message = Answer("m")
+    events = grounded(
+        "success", [{"text": "It "}], [{"text": "is so."}, {"json": {"a": 1}}]
+    )
+    chunks = list(from_bedrock(events, answer=message))
+    assert message.tool_calls == []
+    assert types(chunks)[2:] == [
+        "tool-input-start",
+        "tool-input-available",
+        "tool-output-available",
+    ]
+    assert all(chunk["providerExecuted"] for chunk in chunks[2:])
+    assert chunks[-1]["output"] == [{"text": "It is so."}, {"json": {"a": 1}}]
+
+
+def test_what_failed_where_bedrock_ran_it_is_an_error_of_that_tool() -> None:
+    chunks = list(from_bedrock(grounded("error", [{"text": "no net"}])))
+    error = next(c for c in chunks if c["type"] == "tool-output-error")
+    assert (error["toolCallId"], error["errorText"]) == ("t", "no net")
+    assert error["providerExecuted"]
 
 
 # ---- what holds for all ------------------------------------------------------------

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .. import chunks
+from ..chunks import MAX_CHUNKS_BYTES
 from ..errors import Invalid
+from ..records import MAX_MESSAGE_CHARS
+
+# Of a chunk that has its type and its id, too.
+_MAX_OUTPUT_BYTES = MAX_CHUNKS_BYTES - 1_000
 
 Chunk = dict[str, Any]
 """A `UIMessageChunk`."""
@@ -112,6 +118,22 @@ class Answer:
             "toolCallId": _id_of(call),
             "errorText": message,
         }
+
+    def own_output(self, id: str, output: Any) -> Chunk:
+        """Return the chunk with what a tool of the provider's own answered: null where
+        it is too large for a chunk, because the job cannot make it smaller."""
+        try:
+            output = chunks.plain(output)
+            fits = chunks.size(chunks.encode(output)) <= _MAX_OUTPUT_BYTES
+        except (Invalid, ValueError, RecursionError):
+            fits = False
+        answered = self.tool_output(id, output if fits else None)
+        return {**answered, "providerExecuted": True}
+
+    def own_error(self, id: str, message: str) -> Chunk:
+        """Return the chunk that says that a tool of the provider's own failed."""
+        failed = self.tool_error(id, message[:MAX_MESSAGE_CHARS] or "failed")
+        return {**failed, "providerExecuted": True}
 
     # ---- parts; `key` is whatever the provider tells them apart by -------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .answer import Answer, Chunk, UpstreamError
-from .shape import get, text
+from .shape import get, items, text
 
 _FINISH = {
     "end_turn": "stop",
@@ -70,23 +70,31 @@ class Anthropic:
                 key,
                 provider_executed=kind != "tool_use",
             )
-        elif kind == "web_search_tool_result":
-            yield from self._searched(block)
+        elif kind.endswith("_tool_result"):
+            yield from self._result(block, kind)
 
-    def _searched(self, block: Any) -> Iterator[Chunk]:
-        """What the provider's own search found: an output, and its sources."""
+    def _result(self, block: Any, kind: str) -> Iterator[Chunk]:
+        """What a tool that the provider ran itself gave: an output, or an error; of a
+        search, its sources, too."""
+        answer, id = self._answer, text(block, "tool_use_id")
         content = get(block, "content")
-        id = text(block, "tool_use_id")
-        if not isinstance(content, list | tuple):
-            code = text(content, "error_code") or "failed"
-            yield {**self._answer.tool_error(id, code), "providerExecuted": True}
-            return
-        found = [
-            {"url": text(one, "url"), "title": text(one, "title")} for one in content
-        ]
-        yield {**self._answer.tool_output(id, found), "providerExecuted": True}
-        for one in found:
-            yield from self._answer.source(one["url"], one["title"])
+        code = text(content, "error_code")
+        if code or get(block, "is_error"):
+            said = [text(one, "text") for one in items(content)]
+            yield answer.own_error(id, code or text(content) or "".join(said))
+        elif kind == "web_search_tool_result":
+            found = [
+                {"url": text(one, "url"), "title": text(one, "title")}
+                for one in items(content)
+            ]
+            yield answer.own_output(id, found)
+            for one in found:
+                yield from answer.source(one["url"], one["title"])
+        elif kind == "web_fetch_tool_result":  # without the page
+            title = text(content, "content", "title")
+            yield answer.own_output(id, {"url": text(content, "url"), "title": title})
+        else:
+            yield answer.own_output(id, content)
 
     def _delta(self, delta: Any, key: Any) -> Iterator[Chunk]:
         kind = text(delta, "type")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .answer import Answer, Chunk, UpstreamError
-from .shape import get, text
+from .shape import get, items, text
 
 _FINISH = {
     "end_turn": "stop",
@@ -32,6 +32,7 @@ class Bedrock:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._signatures: dict[Any, str] = {}
+        self._results: dict[Any, tuple[Any, list[Any]]] = {}
         self.done = False
 
     def feed(self, event: Any) -> Iterator[Chunk]:
@@ -47,7 +48,11 @@ class Bedrock:
                 text(tool, "toolUseId"),
                 text(tool, "name"),
                 get(start, "contentBlockIndex"),
+                provider_executed=text(tool, "type") == "server_tool_use",
             )
+        result = get(start, "start", "toolResult")
+        if result is not None:
+            self._results[get(start, "contentBlockIndex")] = result, []
         block = get(event, "contentBlockDelta")
         if block is not None:
             yield from self._delta(get(block, "delta"), get(block, "contentBlockIndex"))
@@ -58,6 +63,8 @@ class Bedrock:
             metadata = {"bedrock": {"signature": signature}} if signature else None
             yield from answer.end_part(key, metadata)
             yield from answer.end_tool(key)
+            if key in self._results:
+                yield self._result(*self._results.pop(key))
         reason = get(event, "messageStop", "stopReason")
         if reason:
             answer.finish_reason = _FINISH.get(reason, "other")
@@ -80,9 +87,30 @@ class Bedrock:
         if signature:
             self._signatures[key] = self._signatures.get(key, "") + signature
         yield from answer.tool_input(text(delta, "toolUse", "input"), key)
+        if key in self._results:
+            for piece in items(delta, "toolResult"):
+                _add(self._results[key][1], piece)
         citation = get(delta, "citation")
         url = text(citation, "location", "web", "url")
         if url:
             yield from answer.source(url, text(citation, "title"))
         elif text(citation, "title"):
             yield from answer.document(text(citation, "title"), "text/plain")
+
+    def _result(self, result: Any, content: list[Any]) -> Chunk:
+        """What a tool that the provider ran itself gave."""
+        id = text(result, "toolUseId")
+        if text(result, "status") == "error":
+            said = "".join(text(one, "text") for one in content)
+            return self._answer.own_error(id, said)
+        return self._answer.own_output(id, content)
+
+
+def _add(content: list[Any], piece: Any) -> None:
+    said = get(piece, "text")
+    if said is None:
+        content.append({"json": get(piece, "json")})
+    elif content and "text" in content[-1]:
+        content[-1]["text"] += said
+    else:
+        content.append({"text": said})

@@ -162,10 +162,7 @@ class OpenAI:
         elif kind in _OWN_TOOLS and self._answer.tool_open(id):
             yield from self._answer.end_tool(id)
             output = {"status": text(item, "status") or "completed"}
-            yield {
-                **self._answer.tool_output(str(id), output),
-                "providerExecuted": True,
-            }
+            yield self._answer.own_output(str(id), output)
 
     def _response_done(self, response: Any) -> Iterator[Chunk]:
         answer = self._answer
