@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +57,19 @@ def test_what_is_not_alike_stays_apart() -> None:
         {"type": "text-end", "id": "u"},
     ]
     assert run(chunks) == chunks
+
+
+def test_what_was_held_back_when_the_model_broke_off_is_given_before_its_error() -> (
+    None
+):
+    def breaking_off() -> Iterator[dict[str, Any]]:
+        yield from (delta(one) for one in "abc")
+        raise ConnectionError("upstream")
+
+    chunks = merged(breaking_off(), 0.1, clock=Clock(0.01))
+    assert [next(chunks), next(chunks)] == [delta("a"), delta("bc")]
+    with pytest.raises(ConnectionError, match="upstream"):
+        next(chunks)
 
 
 @settings(max_examples=30, deadline=None)

@@ -25,29 +25,36 @@ def merged(
     """Yield the chunks, with consecutive deltas of one part merged that come within so
     many seconds of the first. The first delta of a part is given at once.
 
-    A delta that is held back goes out when the next chunk comes, of whatever kind:
-    where a model pauses in mid-sentence, the last few words wait for it, too."""
+    A delta that is held back goes out when the next chunk comes, of whatever kind, or
+    the model's stream breaks off: where a model pauses in mid-sentence, the last few
+    words wait for it, too."""
     growing: Chunk | None = None
     pieces: list[str] = []
     began = 0.0
     shown: tuple[str, str] | None = None
-    for chunk in chunks:
-        name, of = DELTAS.get(chunk["type"], ("", ""))
-        now = clock()
+    try:
+        for chunk in chunks:
+            name, of = DELTAS.get(chunk["type"], ("", ""))
+            now = clock()
+            if growing is not None:
+                alike = name != "" and _rest(chunk, name) == _rest(growing, name)
+                size = sum(map(len, pieces))
+                if alike and now - began < seconds and size < _MAX_CHARS:
+                    pieces.append(chunk[name])
+                    continue
+                yield _join(growing, pieces)
+                growing = None
+            part = (chunk["type"], chunk[of]) if name else None
+            if part is not None and part == shown:
+                growing, pieces, began = chunk, [chunk[name]], now
+            else:
+                yield chunk
+            shown = part
+    except Exception:
+        # What the model had said before it broke off was said.
         if growing is not None:
-            alike = name != "" and _rest(chunk, name) == _rest(growing, name)
-            size = sum(map(len, pieces))
-            if alike and now - began < seconds and size < _MAX_CHARS:
-                pieces.append(chunk[name])
-                continue
             yield _join(growing, pieces)
-            growing = None
-        part = (chunk["type"], chunk[of]) if name else None
-        if part is not None and part == shown:
-            growing, pieces, began = chunk, [chunk[name]], now
-        else:
-            yield chunk
-        shown = part
+        raise
     if growing is not None:
         yield _join(growing, pieces)
 
