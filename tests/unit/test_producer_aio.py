@@ -396,8 +396,9 @@ async def test_a_relaying_task_that_is_cancelled_itself_stays_cancelled(
     assert end(world).reason == "error"
 
 
+@pytest.mark.parametrize("fault", [Cancelled("stop"), PermissionError("AccessDenied")])
 async def test_what_is_relayed_is_closed_when_a_write_finds_the_run_over(
-    produce: Callable[..., AsyncProducer], world: World
+    produce: Callable[..., AsyncProducer], gate: Gate, fault: Exception
 ) -> None:
     class Upstream:
         """As an LLM library's stream: `close` is a coroutine, and no generator's."""
@@ -415,10 +416,10 @@ async def test_what_is_relayed_is_closed_when_a_write_finds_the_run_over(
             self.closed += 1
 
     upstream = Upstream()
-    with pytest.raises(Cancelled):
+    with pytest.raises(type(fault)):
         async with produce(min_interval=0) as stream:
             async for _ in stream.relay(upstream):
-                world.log.cancel(STREAM, stream.run)
+                gate.fault = fault
     assert upstream.closed == 1
 
 

@@ -390,8 +390,9 @@ def test_relay_writes_and_passes_on(
     assert answer(world) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("fault", [Cancelled("stop"), PermissionError("AccessDenied")])
 def test_relay_closes_what_it_relays_when_the_run_is_over(
-    produce: Callable[..., Producer], world: World
+    produce: Callable[..., Producer], gate: Gate, fault: Exception
 ) -> None:
     closed = []
 
@@ -403,10 +404,10 @@ def test_relay_closes_what_it_relays_when_the_run_is_over(
             closed.append(True)
 
     upstream = llm()
-    with pytest.raises(Cancelled), produce(min_interval=0) as stream:
+    with pytest.raises(type(fault)), produce(min_interval=0) as stream:
         for count, _ in enumerate(stream.relay(upstream)):
             if count == 3:
-                world.log.cancel(STREAM, stream.run)
+                gate.fault = fault
     assert closed == [True]
 
 
@@ -636,8 +637,7 @@ def test_what_was_written_is_put_when_the_process_ends_without_end() -> None:
     printed = run_script("""
         import atexit
         atexit.register(show)  # runs after what was registered later
-        from tailrace.producer import sync
-        atexit.unregister(sync._finish_all); atexit.register(sync._finish_all)
+                atexit.unregister(sync._finish_all); atexit.register(sync._finish_all)
         stream = Producer("s", transport=InProcess(log), min_interval=60).open()
         stream.write("first"); stream.flush()
         stream.write("last")

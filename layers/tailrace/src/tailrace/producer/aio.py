@@ -134,8 +134,10 @@ class AsyncProducer(Base):
                 for chunk in chunks:
                     await self.write(chunk)
                     yield chunk
-        except TailraceError:
-            await _close(chunks)
+        except Exception as error:
+            # Others than these are of `chunks` itself.
+            if isinstance(error, TailraceError) or error is self.error:
+                await _close(chunks)
             raise
 
     async def flush(self) -> None:

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..deployment import find_transport
-from ..errors import Invalid, TailraceError
+from ..errors import Invalid
 from ..transports import Answer, Reason, Transport
 from .base import Base, HandOver, OnStop, not_ended
 from .calls import Call
@@ -123,7 +123,7 @@ class Producer(Base):
         for chunk in chunks:
             try:
                 self.write(chunk)
-            except TailraceError:
+            except Exception:
                 close = getattr(chunks, "close", None)
                 if callable(close):
                     close()
