@@ -25,6 +25,7 @@ from tailrace.errors import (
     Unavailable,
 )
 from tailrace.ports import Subscription
+from tailrace.producer import sync
 from tailrace.producer.base import ERROR_MESSAGE, PublicError
 from tailrace.producer.sync import Producer
 from tailrace.records import Record
@@ -637,12 +638,26 @@ def test_what_was_written_is_put_when_the_process_ends_without_end() -> None:
     printed = run_script("""
         import atexit
         atexit.register(show)  # runs after what was registered later
-                atexit.unregister(sync._finish_all); atexit.register(sync._finish_all)
+        from tailrace.producer import sync
+        atexit.unregister(sync._finish_all); atexit.register(sync._finish_all)
         stream = Producer("s", transport=InProcess(log), min_interval=60).open()
         stream.write("first"); stream.flush()
         stream.write("last")
     """)
     assert printed.splitlines() == ["open ", 'data "first"', 'data "last"']
+
+
+def test_a_producer_whose_thread_could_not_be_started_is_not_waited_for(
+    produce: Callable[..., Producer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = set(sync._pumps)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="thread"):
+        produce().open()
+    assert sync._pumps <= before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

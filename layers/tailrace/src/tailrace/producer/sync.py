@@ -197,7 +197,6 @@ class _Pump:
         return self._pid != os.getpid()
 
     def start(self) -> None:
-        _pumps.add(self)
         threading.Thread(target=self._run, name="tailrace", daemon=True).start()
 
     def wake(self) -> None:
@@ -256,6 +255,7 @@ class _Pump:
     def _run(self) -> None:
         call: Call | None = None
         outcome: Answer | BaseException | None = None
+        _pumps.add(self)  # by the thread: where there is none, nothing would come of it
         try:
             while (call := self._next(call, outcome)) is not None:
                 try:
