@@ -20,6 +20,8 @@ PASSING = [
     ClientError({"Error": {"Code": "RequestThrottled"}}, "SendMessage"),
     # A version of which Lambda is making a snapshot, with a 409.
     ClientError({"Error": {"Code": "SnapStartNotReadyException"}}, "Invoke"),
+    # And that has not woken in time, with a 408.
+    ClientError({"Error": {"Code": "SnapStartTimeoutException"}}, "Invoke"),
     ClientError(BROKEN, "PutItem"),
     ReadTimeoutError(endpoint_url="https://example.invalid"),
 ]

@@ -44,6 +44,7 @@ _PASSING = frozenset(
         "ServiceUnavailable",
         # A version whose snapshot is being made anew.
         "SnapStartNotReadyException",
+        "SnapStartTimeoutException",
         # Of CloudFormation.
         "Throttling",
         "ThrottlingException",
