@@ -7,7 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 
 from tailrace.adapters import calls
 from tailrace.errors import Unavailable
@@ -99,6 +104,26 @@ def test_an_unavailable_names_no_content(time: Time) -> None:
     with pytest.raises(Unavailable) as told:
         calls.attempt(call)
     assert told.value.message == "AWS: ThrottlingException"
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://lambda.eu-wset-1.amazonaws.com/2015-03-31/functions/f/invocations",
+         "lambda.eu-wset-1.amazonaws.com"),
+        ("http://me:secret@127.0.0.1:4566/", "127.0.0.1:4566"),
+        ("https://123456789012.ddb.us-east-1.amazonaws.com/",
+         "ddb.us-east-1.amazonaws.com"),
+    ],
+)  # fmt: skip
+def test_an_unavailable_names_the_host_that_was_not_reached(
+    time: Time, url: str, host: str
+) -> None:
+    for kind in (EndpointConnectionError, ConnectTimeoutError):
+        call, _ = failing(kind(endpoint_url=url), 99)
+        with pytest.raises(Unavailable) as told:
+            calls.attempt(call)
+        assert told.value.message == f"AWS: {kind.__name__} at {host}"
 
 
 def test_an_answer_that_is_hours_old_is_no_answer(time: Time) -> None:

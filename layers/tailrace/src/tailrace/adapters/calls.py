@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import email.utils
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import botocore
 from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
     ConnectionError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
     HTTPClientError,
 )
 
@@ -114,7 +118,13 @@ def attempt(call: Callable[[], T], tries: int = TRIES) -> T:
 
 
 def _name(error: Exception) -> str:
-    return code(error) if isinstance(error, ClientError) else type(error).__name__
+    if isinstance(error, ClientError):
+        return code(error)
+    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
+        at = urlsplit(error.kwargs["endpoint_url"]).netloc
+        # Without a password, and without the account, with which DynamoDB's may begin.
+        return f"{type(error).__name__} at {re.sub(r'^(.*@)?([0-9]{12}[.])?', '', at)}"
+    return type(error).__name__
 
 
 class AwsClock:
