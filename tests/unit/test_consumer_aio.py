@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tailrace import consume
+from tailrace.consumer import sockets
 from tailrace.consumer.aio import expiry_of
 from tailrace.consumer.events import Event
 from tailrace.errors import (
@@ -536,7 +537,14 @@ async def test_a_consumption_is_read_once(server: LocalServer) -> None:
 def test_wrong_arguments_are_refused_at_once() -> None:
     with pytest.raises(Invalid, match="stream"):
         consume("wss://x", "token", "no spaces")
-    for url in ("https://x", "wss://", "wss://x:99999", "wss://x:y", None):
+    for url in (
+        "https://x",
+        "wss://",
+        "wss://x:99999",
+        "wss://x:y",
+        "wss://a..b",
+        None,
+    ):
         with pytest.raises(Invalid, match="wss://"):
             consume(url, "token", STREAM)  # type: ignore[arg-type]
     with pytest.raises(Invalid, match="token"):
@@ -544,6 +552,17 @@ def test_wrong_arguments_are_refused_at_once() -> None:
     for after in ('{"run": "r", "seq": 1}', {"run": "r"}, {"run": "r", "seq": "1"}):
         with pytest.raises(Invalid, match="after"):
             consume("wss://x", "token", STREAM, after=after)  # type: ignore[arg-type]
+
+
+async def test_what_a_proxy_lacks_is_named(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*_: Any, **__: Any) -> None:
+        raise ImportError("a SOCKS proxy requires python-socks")
+
+    monkeypatch.setattr(sockets, "connect", connect)
+    with pytest.raises(Invalid, match="proxy: a SOCKS proxy"):
+        await read(server)
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "a.e30.c", "a.bnVsbA.c"])

@@ -419,8 +419,9 @@ class Consumption:
 def _leads_somewhere(url: str) -> bool:
     try:
         at = urlsplit(url)
+        (at.hostname or "").encode("idna")
         return at.scheme in ("ws", "wss") and bool(at.hostname) and at.port != 0
-    except (ValueError, AttributeError):  # of its port, or no text at all
+    except (ValueError, AttributeError):  # of its host or port, or no text at all
         return False
 
 

@@ -15,6 +15,7 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
+from ..errors import Invalid
 from .wire import SUBPROTOCOL, Frame, decode
 
 CLOSE_SECONDS = 1
@@ -69,6 +70,8 @@ class Socket:
         except (OSError, WebSocketException) as error:
             self.problem = error
             return False
+        except ImportError as missing:  # of a SOCKS proxy
+            raise Invalid(f"proxy: {missing}") from missing
         finally:
             self._handshake = None
         return False
