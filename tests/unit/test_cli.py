@@ -18,9 +18,13 @@ import pytest
 from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
     ProfileNotFound,
+    UnauthorizedSSOTokenError,
 )
 
 from tailrace import minting, tokens
@@ -486,11 +490,15 @@ def client_error(code: str) -> ClientError:
         (NoCredentialsError(), 3, "AWS_PROFILE"),
         (NoRegionError(), 3, "AWS_DEFAULT_REGION"),
         (ProfileNotFound(profile="p"), 3, "AWS_PROFILE"),
+        (UnauthorizedSSOTokenError(), 3, "log in"),
+        (CredentialRetrievalError(provider="p", error_msg="m"), 3, "log in"),
+        (InvalidRegionError(region_name="no where"), 3, "region"),
         (client_error("AccessDeniedException"), 3, "policies"),
         (client_error("ExpiredTokenException"), 3, "log in"),
         (client_error("ResourceNotFoundException"), 3, "region"),
         (client_error("Strange"), 3, None),
-        (ConnectTimeoutError(endpoint_url="https://x"), 6, None),
+        (ConnectTimeoutError(endpoint_url="https://x"), 6, "network"),
+        (HTTPClientError(error="x"), 6, "network"),
         (FileNotFoundError(2, "No such file", "f"), 2, None),
     ],
 )

@@ -5,7 +5,7 @@ Exit codes:
     0    done; of `tail`: the run completed
     1    something unforeseen
     2    wrong usage, or something malformed
-    3    no such stack, or not allowed
+    3    no such stack, not logged in, or not allowed
     4    the run ended otherwise: failed, cancelled, superseded, taken over, lost
     5    somebody else is writing
     6    AWS does not answer

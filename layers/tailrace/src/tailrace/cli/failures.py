@@ -8,11 +8,12 @@ import click
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
-    TokenRetrievalError,
 )
 
 from ..deployment import NoStack
@@ -51,7 +52,7 @@ _HINTS = {
     "unauthorized": "mint a fresh token: `tailrace token`",
     "forbidden": "mint a token that grants this stream: `tailrace token --read`",
     "refused": "is the socket's URL right, and the token of this stack?",
-    "unavailable": "is the network up, and AWS_ENDPOINT_URL right if it is set?",
+    "unavailable": "is the network up, and the region right, or AWS_ENDPOINT_URL?",
 }
 _AWS_HINTS = {
     "AccessDenied": "attach one of the stack's policies to this role or user",
@@ -94,15 +95,18 @@ def explain(error: BaseException) -> Failure | None:
         return Failure(NOT_ALLOWED, "no AWS credentials were found", hint)
     if isinstance(error, NoRegionError):
         return Failure(NOT_ALLOWED, "no AWS region is set", "set AWS_DEFAULT_REGION")
-    if isinstance(error, ProfileNotFound | TokenRetrievalError):
+    if isinstance(error, ProfileNotFound):
         return Failure(NOT_ALLOWED, _line(str(error)), "is AWS_PROFILE right?")
     if isinstance(error, ClientError):
         about = error.response.get("Error", {})
         code = str(about.get("Code", ""))
         line = f"AWS refused {error.operation_name}: {about.get('Message') or code}"
         return Failure(NOT_ALLOWED, _line(line), _AWS_HINTS.get(code))
-    if isinstance(error, BotoCoreError):
-        return Failure(UNAVAILABLE, _line(str(error)))
+    if isinstance(error, ConnectionError | HTTPClientError):
+        return Failure(UNAVAILABLE, _line(str(error)), _HINTS["unavailable"])
+    if isinstance(error, BotoCoreError):  # of a login, or of what is configured
+        hint = "log in again; are AWS_PROFILE and the region right?"
+        return Failure(NOT_ALLOWED, _line(str(error)), hint)
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
         hint = "AWS_ENDPOINT_URL must be a URL: http://127.0.0.1:4566"
         return Failure(WRONG, _line(str(error)), hint)  # botocore has no name for it
