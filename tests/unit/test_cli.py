@@ -173,6 +173,24 @@ def test_what_is_no_json_ends_the_run_as_an_error(
     assert tail.reason == "error"
 
 
+def test_what_nests_too_deep_is_refused(server: LocalServer, run: Run) -> None:
+    deep = "[" * 100_000
+    code, _, err = run("publish", STREAM, "--json", stdin=deep)
+    assert code == failures.WRONG
+    assert "line 1: not JSON" in err
+    assert run("publish", STREAM, "--meta", deep)[0] == failures.WRONG
+
+
+def test_a_standard_input_that_is_closed_is_told(
+    server: LocalServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert app.run(("publish", STREAM)) == failures.WRONG
+    assert "standard input is closed" in capsys.readouterr().err
+
+
 def test_what_is_no_utf8_is_refused(
     server: LocalServer, run: Run, tmp_path: Path
 ) -> None:
@@ -283,6 +301,21 @@ def test_tail_shows_an_emoji_that_came_in_halves(server: LocalServer, run: Run) 
     code, out, _ = run("tail", STREAM, "--from-start", "--json")
     assert code == 0
     assert json.loads(out.splitlines()[1])["chunk"] == "a \ud83d"
+
+
+@pytest.mark.parametrize(
+    ("chunk", "shown"),
+    [("a 🚀", b"a ?\n"), ({"a": "🚀"}, b'{"a": "\\ud83d\\ude80"}\n')],
+)
+def test_tail_shows_what_a_terminal_cannot_show_in_another_way(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, chunk: Any, shown: bytes
+) -> None:
+    produce(server, chunk)
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="latin-1"))
+    assert app.run(("tail", STREAM, "--from-start")) == 0
+    sys.stdout.flush()
+    assert out.getvalue() == shown
 
 
 def test_tail_follows_through_later_runs(server: LocalServer, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -56,11 +57,20 @@ class JsonObject(click.ParamType):
     ) -> Any:
         try:
             read = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             read = None
         if not isinstance(read, dict):
             self.fail(f"{value!r} is no JSON object", param, ctx)
         return read
+
+
+class Input(click.File):
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        if value == "-" and sys.stdin is None:
+            self.fail("standard input is closed", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,7 +98,7 @@ def cli(context: click.Context, stack: str | None, *, in_process: bool) -> None:
 
 @cli.command()
 @click.argument("stream")
-@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+@click.argument("file", type=Input(encoding="utf-8"), default="-")
 @click.option(
     "--json", "as_json", is_flag=True, help="Each line is a JSON value, not a text."
 )
@@ -223,6 +233,8 @@ def token(context: Context, /, sub: str, **options: Any) -> int:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; say in a line what went wrong; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where a terminal has no such sign
     try:
         code = cli.main(
             given or ["--help"], prog_name="tailrace", standalone_mode=False

@@ -70,7 +70,7 @@ def _values(lines: Iterator[str]) -> Iterator[Any]:
             continue
         try:
             yield json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Invalid(f"line {number}: not JSON ({error})") from None
 
 

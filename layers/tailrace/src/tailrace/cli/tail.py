@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import statistics
+import sys
 from typing import Any
 
 import click
@@ -187,8 +188,8 @@ def _reason(problem: Exception) -> str:
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     try:
-        text.encode()
-    except UnicodeEncodeError:  # half an emoji
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # half an emoji, or a terminal that has no such sign
         return json.dumps(value)
     return text
 
