@@ -26,10 +26,13 @@ from botocore.exceptions import (
     ProfileNotFound,
     UnauthorizedSSOTokenError,
 )
+from rich.console import Console
+from rich.status import Status
 
-from tailrace import minting, tokens
+from tailrace import minting, new_run, tokens
 from tailrace.cli import app, failures
 from tailrace.cli.failures import explain
+from tailrace.cli.publish import _show
 from tailrace.cli.status import ago
 from tailrace.deployment import Deployment, NoStack
 from tailrace.errors import (
@@ -113,10 +116,12 @@ def written(server: LocalServer, stream: str = STREAM) -> list[Any]:
     return [chunk for text in slices for chunk in json.loads(text).get("chunks", [])]
 
 
-def produce(server: LocalServer, *chunks: Any, **options: Any) -> None:
-    with Producer(STREAM, transport=server.publish, **options) as stream:
+def produce(
+    server: LocalServer, *chunks: Any, stream: str = STREAM, **options: Any
+) -> None:
+    with Producer(stream, transport=server.publish, **options) as producer:
         for chunk in chunks:
-            stream.write(chunk)
+            producer.write(chunk)
 
 
 # ---- publish -------------------------------------------------------------------------
@@ -432,6 +437,18 @@ def test_status_tells_what_goes_on(server: LocalServer, run: Run) -> None:
         "completed",
         0,
     )
+
+
+def test_a_streams_name_is_no_emoji(server: LocalServer, run: Run) -> None:
+    name = "chat:cat:1"
+    run("publish", name, stdin="a")
+    assert name in run("status", name)[1]
+    watched = when_watched(server, lambda: produce(server, stream=name))
+    assert name in run("tail", name)[2]
+    watched.join()
+    spinner = Status("", console=Console(file=io.StringIO()))
+    _show(spinner, Producer(name, run=new_run()))
+    assert name in str(spinner.renderable.text)
 
 
 def test_token_grants_what_it_is_asked_to(server: LocalServer, run: Run) -> None:

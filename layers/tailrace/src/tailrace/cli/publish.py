@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from ..errors import Invalid
 from ..producer.sync import Producer
@@ -30,7 +31,7 @@ def publish(
     **options: Any,
 ) -> int:
     """Publish a file as one run; return the exit code."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     name = str(getattr(file, "name", ""))
     as_json = as_json or name.endswith((".jsonl", ".ndjson"))
     lines = _lines(file, name)
@@ -83,6 +84,5 @@ def _paced(chunks: Iterator[Any], rate: float | None) -> Iterator[Any]:
 
 
 def _show(status: Status, producer: Producer) -> None:
-    status.update(
-        f"{producer.stream} [dim]{producer.run}[/dim] {producer.already} chunks"
-    )
+    text = f"{producer.stream} [dim]{producer.run}[/dim] {producer.already} chunks"
+    status.update(Text.from_markup(text, emoji=False))

@@ -32,7 +32,7 @@ def status(transport: Transport, stream: str, *, as_json: bool) -> int:
     table.add_column()
     for name, value in _rows(tail, watching, transport.clock()):
         table.add_row(name, value)
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)
     return 0
 
 

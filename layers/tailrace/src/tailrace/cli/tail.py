@@ -107,7 +107,7 @@ class Text:
     standard error what else happens."""
 
     def __init__(self, stream: str) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._stream = stream
         self._at_line_start = True
         self._latencies: list[int] = []
