@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -204,6 +205,30 @@ def test_what_is_no_utf8_is_refused(
     code, out, err = run("publish", STREAM, str(path))
     assert (code, out) == (failures.WRONG, "")
     assert "answer.txt: not UTF-8" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("open_both", [os.pipe, lambda: os.openpty()[::-1]])
+def test_publish_ends_with_its_run_while_its_input_is_silent(
+    server: LocalServer,
+    monkeypatch: pytest.MonkeyPatch,
+    open_both: Callable[[], tuple[int, int]],
+) -> None:
+    def renew(*_: Any, **__: Any) -> Any:
+        raise Cancelled("stop")
+
+    monkeypatch.setattr(server.publish, "renew", renew)
+    reading, writing = open_both()
+    os.write(writing, "a\nö\n".encode())
+    in_vain = threading.Timer(30, os.close, [writing])
+    in_vain.start()
+    with os.fdopen(reading, encoding="utf-8") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        code = app.run(("publish", STREAM, "--lease", "1"))
+    assert in_vain.is_alive()
+    in_vain.cancel()
+    os.close(writing)
+    assert code == failures.ENDED
+    assert written(server) == ["a\n", "ö\n"]
 
 
 def test_publish_says_what_stands_in_its_way(server: LocalServer, run: Run) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
+import os
+import select
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -34,12 +38,18 @@ def publish(
     console = Console(stderr=True, highlight=False, emoji=False)
     name = str(getattr(file, "name", ""))
     as_json = as_json or name.endswith((".jsonl", ".ndjson"))
-    lines = _lines(file, name)
+    over, stop = socket.socketpair()
+    lines = _lines(_until(over, file), name)
     chunks = _values(lines) if as_json else lines
-    producer = Producer(stream, transport=transport, **options)
+    options["on_stop"] = lambda _: stop.close()
     # A spinner and somebody who types would write into the same line.
     quiet = console.status("") if not file.isatty() else contextlib.nullcontext()
-    with producer, quiet as status:
+    with (
+        over,
+        stop,
+        Producer(stream, transport=transport, **options) as producer,
+        quiet as status,
+    ):
         shown_at = 0.0
         first = producer.already
         if first:
@@ -56,6 +66,31 @@ def publish(
         f"[dim]({written} chunks, up to seq {producer.seq})[/dim]"
     )
     return 0
+
+
+class _Until(io.RawIOBase):
+    """A file that ends when `over` does, too: whoever waits for its next line is told
+    at once that the run is over."""
+
+    def __init__(self, over: socket.socket, file: int) -> None:
+        self._over, self._file = over.fileno(), file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        ready, _, _ = select.select([self._over, self._file], [], [])
+        return 0 if self._over in ready else os.readv(self._file, [buffer])
+
+
+def _until(over: socket.socket, file: TextIO) -> TextIO:
+    if os.name != "posix":
+        return file  # `select` takes sockets only
+    try:
+        raw = _Until(over, file.fileno())
+    except OSError:  # it is none of the system's
+        return file
+    return io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8")
 
 
 def _lines(file: TextIO, name: str) -> Iterator[str]:
