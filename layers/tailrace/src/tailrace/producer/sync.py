@@ -197,7 +197,13 @@ class _Pump:
         return self._pid != os.getpid()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="tailrace", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="tailrace", daemon=True)
+        _pumps.add(self)  # before it runs: the process may end at once
+        try:
+            thread.start()
+        except RuntimeError:  # the process has too many
+            _pumps.discard(self)
+            raise
 
     def wake(self) -> None:
         """Say that something may be due. The lock is held."""
@@ -255,7 +261,6 @@ class _Pump:
     def _run(self) -> None:
         call: Call | None = None
         outcome: Answer | BaseException | None = None
-        _pumps.add(self)  # by the thread: where there is none, nothing would come of it
         try:
             while (call := self._next(call, outcome)) is not None:
                 try:
