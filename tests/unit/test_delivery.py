@@ -95,6 +95,25 @@ def test_nothing_is_pushed_past_exp(stage: Stage) -> None:
     assert len(stage.got("fresh")) == 1
 
 
+def test_a_push_that_comes_late_in_its_batch_is_not_past_exp_either(
+    stage: Stage,
+) -> None:
+    stage.subscribe("slow")
+    stage.subscribe("due", exp=stage.clock() // 1000 + 1)
+    push = stage.gateway.push
+
+    def waits(connection: str, frame: str) -> Push:
+        if connection == "slow":
+            stage.clock.advance(1)
+        return push(connection, frame)
+
+    stage.gateway.push = waits  # type: ignore[method-assign]
+    stage.write()
+    assert stage.deliver() == set()
+    assert (len(stage.got("slow")), stage.got("due")) == (1, [])
+    assert stage.counted["SlicesDropped"] == 1
+
+
 def test_a_connection_that_is_gone_loses_the_row_that_was_read_only(
     stage: Stage,
 ) -> None:

@@ -131,7 +131,7 @@ class Delivery:
         now = self._clock()
         for stream, audience in audiences.items():
             for one in audience.own:
-                if one.exp * 1000 <= now:
+                if _over_at(one) <= now:
                     continue
                 if isinstance(one, Request):
                     errands[one.connection].append((one, streams[stream]))
@@ -163,7 +163,7 @@ class Delivery:
             [
                 partial(self._serve, [(one, share.frames)], [], share.deadline)
                 for one in share.subscriptions
-                if one.exp * 1000 > now
+                if _over_at(one) > now
             ]
         )
 
@@ -214,6 +214,8 @@ class Delivery:
     def _drain(self, queue: Queue, deadline: int) -> Push:
         """Push one connection's frames in order, up to the first that fails."""
         connection = queue[0][0].connection
+        # Of one token, so of one `exp`; or of two, while an `auth` is under way.
+        deadline = min(deadline, *(_over_at(one) for one, _ in queue))
         frames = [frame for _, those in queue for frame in those]
         pushed = 0
         outcome = Push.DONE
@@ -251,6 +253,11 @@ class Delivery:
         # If it is not noted, somebody pushes to it again, as vainly.
         with contextlib.suppress(Unavailable):
             self._state.mark_slow(one, now + PASS_OVER_MS if again else now)
+
+
+def _over_at(one: Subscription | Request) -> int:
+    """Return from when on (ms) nothing is pushed to it any more."""
+    return one.exp * 1000
 
 
 class _Frames:
