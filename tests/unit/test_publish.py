@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailrace.errors import Unavailable
 from tailrace.ports import Connection, Rights, Subscription
 from tailrace.publish import Publish
 from tests.support.worlds import NOW, STREAM, World, run_id
@@ -347,6 +348,27 @@ def test_disconnect_closes_all_connections_of_a_sub(api: Api) -> None:
     assert sorted(api.gateway.disconnected) == ["c1", "c2"]
     assert [row.connection for row in api.state.subscribers(STREAM)] == ["c3"]
     assert api.call("disconnect", sub="u7") == {"disconnected": 0}
+
+
+def test_a_disconnect_that_was_refused_halfway_is_done_by_its_repeat(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that is handled meanwhile may leave a row; it leads to nobody."""
+    for id in ("c1", "c2"):
+        api.state.put_connection(Connection(id, Rights("u7", 2**40)), 0)
+    disconnect, failures = api.gateway.disconnect, [Unavailable("HTTP status 429")]
+
+    def throttled(connection: str) -> None:
+        if connection == "c2" and failures:
+            raise failures.pop()
+        disconnect(connection)
+        api.state.subscribe(Subscription(STREAM, connection, 1, 2**40), 0)
+
+    monkeypatch.setattr(api.gateway, "disconnect", throttled)
+    assert api.refusal("disconnect", sub="u7")["code"] == "unavailable"
+    assert api.call("disconnect", sub="u7") == {"disconnected": 1}
+    assert api.gateway.disconnected == ["c1", "c2"]
+    assert api.state.subscribers(STREAM) == []
 
 
 def test_delete_leaves_the_end(opened: Api) -> None:

@@ -212,9 +212,10 @@ class Publish:
         sub = ids.check_sub(call.get("sub"))
         connections = self._state.connections_of(sub)
         for connection in connections:
-            # The rows first: what is pushed meanwhile must not reach it.
-            self._state.remove_connection(connection)
+            # Closed first: nothing reaches it any more, and by its rows a call that is
+            # repeated finds it.
             self._gateway.disconnect(connection)
+            self._state.remove_connection(connection)
         return {"disconnected": len(connections)}
 
     def _one_call(self, call: _Call) -> Answer:
