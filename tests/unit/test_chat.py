@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -652,6 +653,24 @@ def test_a_connection_that_is_gone_leaves_no_request(stage: ChatStage) -> None:
     assert stage.state.subscribers(STREAM) == []
     assert stage.look() == []
     assert stage.repairs.asked == []
+
+
+def test_chunks_that_are_no_json_cost_whoever_asks_for_them_and_nobody_else() -> None:
+    """As a record that cannot be read, of which nothing gets as far as this."""
+    stage = halfway()
+    stage.send(type="subscribe", stream="chat:43", n=1)
+    tail = stage.store.last(STREAM)
+    assert tail is not None
+    bad = replace(tail, seq=tail.next, index=tail.chunks_in, chunks='{"type":')
+    assert stage.store.put(bad) is None
+    other = stage.log.open("chat:43", "w")
+    batch = {STREAM: [bad], "chat:43": [other]}
+    assert stage.delivery.deliver(batch, stage.clock() + 10_000).failed == set()
+    assert json.loads(stage.gateway.sent["c1"][-1])["stream"] == "chat:43"
+    assert [repair.watch for repair, _ in stage.repairs.asked] == [None]
+    stage.look()
+    (told,) = stage.say(RESUME)
+    assert (told["code"], told["retryable"]) == ("unavailable", True)
 
 
 def test_a_dead_connection_costs_one_push_however_many_requests_it_has(

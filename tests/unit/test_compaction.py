@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from tailrace import chunks as chunk_texts
 from tailrace.compaction import Compacted, Mode, compact
+from tailrace.errors import Unavailable
 from tailrace.records import Record
 from tailrace.slices import MAX_FRAME_BYTES, merge
 from tests.support.uimessages import MAJORS, Read, messages, sdk_reader
@@ -164,6 +166,23 @@ def test_texts_merge_in_the_mode_for_texts() -> None:
         {"text": "a", "at": 1},
         {"text": "b", "at": 2},
     ]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        '{"type":',
+        "1x2",
+        "[" * 9_000,
+        '{"type":"text-delta","id":"t","delta":"a","n":1e999}',
+    ],
+)
+def test_chunks_that_nobody_can_have_written_are_no_fault_of_whoever_asks(
+    chunks: str,
+) -> None:
+    opened, data, end = records_of(["x"])
+    with pytest.raises(Unavailable):
+        list(compact([opened, replace(data, chunks=chunks), end], "ui-message"))
 
 
 def test_a_chunk_that_nothing_merges_with_keeps_its_very_text() -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .errors import Invalid, TooLarge
+from .errors import Invalid, TooLarge, Unavailable
 
 MAX_CHUNKS_BYTES = 28_000
 """Limit of one record's `chunks`, in bytes of UTF-8, so that it fits one frame."""
@@ -106,10 +106,14 @@ def split(chunks: str) -> list[str]:
 
 
 def parsed(chunks: str) -> Iterator[tuple[str, Any]]:
-    """Yield the texts that `join` joined, each with its value."""
+    """Yield the texts that `join` joined, each with its value. `Unavailable` if it has
+    not joined these: they are the log's, and no fault of whoever asks."""
     start = 0
     while start < len(chunks):
-        value, end = _scan_one(chunks, start)
+        try:
+            value, end = _scan_one(chunks, start)
+        except (ValueError, RecursionError):
+            raise Unavailable("the log: chunks are not JSON") from None
         yield chunks[start:end], value
         start = end + 1
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from . import chunks
-from .errors import Invalid
+from .errors import Invalid, Unavailable
 from .records import Record
 
 Mode = Literal["ui-message", "text"]
@@ -51,7 +51,15 @@ def check_mode(mode: Any) -> Mode | None:
 
 
 def compact(records: Iterable[Record], mode: Mode) -> Iterator[Record]:
-    """Compact records, given in order and without a hole."""
+    """Compact records, given in order and without a hole. `Unavailable` if their chunks
+    are none that can be written."""
+    try:
+        yield from _compact(records, mode)
+    except (Invalid, ValueError, RecursionError):
+        raise Unavailable("the log: chunks are not JSON") from None
+
+
+def _compact(records: Iterable[Record], mode: Mode) -> Iterator[Record]:
     group: _Group | None = None
     for record in records:
         if group and (record.kind != "data" or record.run != group.run):

@@ -12,6 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ..errors import Invalid, Unavailable
 from ..ports import Connection, Lease, Request, Rights, Subscription
 from ..records import Item, Record, from_item, to_item
 from .calls import attempt, code
@@ -52,7 +53,7 @@ class DynamoDBLog:
                 if code(error) != "ConditionalCheckFailedException":
                     raise
                 winner: Any = error.response
-                return from_item(winner["Item"])
+                return _record(winner["Item"])
 
         return attempt(put)
 
@@ -75,7 +76,7 @@ class DynamoDBLog:
                 ConsistentRead=True,
             )
         )
-        return from_item(page["Items"][0]) if page["Items"] else None
+        return _record(page["Items"][0]) if page["Items"] else None
 
     def range(self, stream: str, start: int) -> Iterator[Record]:
         found = pages(
@@ -90,7 +91,7 @@ class DynamoDBLog:
             ConsistentRead=True,
         )
         for item in found:
-            yield from_item(item)
+            yield _record(item)
 
     def remove(self, stream: str, seq: int) -> None:
         attempt(
@@ -99,6 +100,14 @@ class DynamoDBLog:
                 Key={"stream": {"S": stream}, "seq": {"N": str(seq)}},
             )
         )
+
+
+def _record(item: Item) -> Record:
+    """Return the record in an item; that there is none is no fault of whoever asked."""
+    try:
+        return from_item(item)
+    except Invalid as error:
+        raise Unavailable(f"the log: {error.message}") from None
 
 
 # A page of subscribers: the first are pushed to while the others are read.
