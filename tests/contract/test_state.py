@@ -196,8 +196,8 @@ def test_a_key_remembers_where_its_first_call_began(state: Any) -> None:
 def test_a_request_is_found_with_its_stream_and_its_connection(state: Any) -> None:
     state.put_connection(Connection("c1", RIGHTS), LATER)
     state.subscribe(subscription(), LATER)
-    assert state.put_request(request(), LATER) is True
-    assert state.put_request(request(id="r2", stream="t"), LATER) is True
+    assert state.put_request(request(), LATER) is None
+    assert state.put_request(request(id="r2", stream="t"), LATER) is None
     assert state.connection("c1").requests == {"r1": "s", "r2": "t"}
     assert state.connection("c1").streams == {"s": 1}
     assert state.request("s", "c1", "r1") == request()
@@ -207,10 +207,11 @@ def test_a_request_is_found_with_its_stream_and_its_connection(state: Any) -> No
 
 
 def test_a_request_is_stored_once(state: Any) -> None:
-    state.put_request(request(), LATER)
-    state.advance(request(), 7, 9, 11)
-    assert state.put_request(request(), LATER) is False
-    assert state.request("s", "c1", "r1").sent == 7
+    once = request()
+    state.put_request(once, LATER)
+    assert state.put_request(once, LATER) == once, "as a lost answer has it"
+    state.advance(once, 7, 9, 11)
+    assert state.put_request(once, LATER).sent == 7
 
 
 def test_a_request_goes_on_and_never_back(state: Any) -> None:
@@ -246,6 +247,7 @@ def test_one_message_of_a_number_goes_on(state: Any) -> None:
 def test_one_repair_is_on_its_way_at_a_time(state: Any) -> None:
     state.put_request(request(), LATER)
     assert state.claim_repair(request(), 100, 600) is True
+    assert state.claim_repair(request(), 100, 600) is True, "its answer was lost"
     assert state.claim_repair(request(), 599, 900) is False
     assert state.claim_repair(request(), 600, 900) is True
     state.release_repair(request())

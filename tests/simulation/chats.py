@@ -174,7 +174,13 @@ class ChatWorld(World):
         self.faults = ChatFaults(self.kernel)
         self.faults.rates = {
             kind: dice.choice((0.0, 0.02, 0.1))
-            for kind in (*BEHIND, "killed", "queue-repeats", "no-disconnect")
+            for kind in (
+                *BEHIND,
+                "killed",
+                "queue-repeats",
+                "no-disconnect",
+                "state-twice",
+            )
         }
         self.faults.rates["job-fails"] = 0.05
         self.abort_cancels = dice.random() < 0.5

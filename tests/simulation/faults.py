@@ -109,6 +109,7 @@ CHATS = {
     "told-forbidden": "it is told that it may not",
     "told-unauthorized": "it is told that its token has run out",
     "told-unavailable": "it is told to ask again",
+    "state-twice": "a row is written, its answer lost, and the call made again",
     "queue-fails": "the queue does not answer",
     "queue-repeats": "a message comes twice",
 }

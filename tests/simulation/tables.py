@@ -168,7 +168,7 @@ class State:
     def mark_slow(self, one: Subscription | Request, until: int) -> None:
         self._call(lambda: self._world.state.mark_slow(one, until))
 
-    def put_request(self, request: Request, expires_at: int) -> bool:
+    def put_request(self, request: Request, expires_at: int) -> Request | None:
         return self._call(lambda: self._world.state.put_request(request, expires_at))
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
@@ -225,6 +225,9 @@ class State:
         result = call()
         if row is not None:
             world.expires[row] = expires_at
+        if world.faults.hit("state-twice"):
+            world.network("state")
+            result = call()
         if world.faults.hit("state-lost"):
             raise Unavailable("the answer was lost")
         world.network("state")

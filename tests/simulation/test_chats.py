@@ -12,6 +12,7 @@ import pytest
 from tailrace import courier, dialect, pushing
 from tailrace.chat import Chats
 from tailrace.courier import Carried, Courier
+from tailrace.log import Look
 from tailrace.ports import Push, Request
 from tailrace.pushing import Pusher
 from tailrace.records import Record
@@ -83,6 +84,16 @@ def asks_for_no_repair(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Chats, "_watch", lambda *_: None)
 
 
+def watches_only_what_it_knows_to_have_stored(patch: pytest.MonkeyPatch) -> None:
+    def store(self: Chats, request: Request, look: Look, expires_at: int) -> Request:
+        there = self._state.put_request(request, expires_at)
+        if there is None:
+            self._watch(request, look, request.watch)
+        return there or request
+
+    patch.setattr(Chats, "_store", store)
+
+
 def compacts_up_to_now_instead_of_then(patch: pytest.MonkeyPatch) -> None:
     def steps(request: Request, records: Any) -> Iterator[dialect.Step]:
         given = list(records)
@@ -104,6 +115,7 @@ def compacts_up_to_now_instead_of_then(patch: pytest.MonkeyPatch) -> None:
         claims_the_range_first,
         begins_with_the_batch,
         asks_for_no_repair,
+        watches_only_what_it_knows_to_have_stored,
         compacts_up_to_now_instead_of_then,
     ],
 )

@@ -361,7 +361,7 @@ def test_what_is_appended_between_the_look_and_the_row_is_not_missed(
     stage.work("a")
     put = stage.state.put_request
 
-    def late(request: Request, expires_at: int) -> bool:
+    def late(request: Request, expires_at: int) -> Request | None:
         stage.work("b")
         stage.feed()  # the fan-out finds no row yet
         return put(request, expires_at)
@@ -475,6 +475,25 @@ def test_a_producer_that_died_ends_the_request_with_nobody_asking(
     told = stage.look() + stage.feed()
     assert [frame["type"] for frame in told] == ["error"]
     assert stage.row() is None
+
+
+def test_a_request_is_looked_after_though_the_answer_to_its_put_was_lost(
+    stage: ChatStage,
+) -> None:
+    """The try that follows meets its own row, as a repeated frame would."""
+    put = stage.state.put_request
+
+    def twice(request: Request, expires_at: int) -> Request | None:
+        put(request, expires_at)
+        return put(request, expires_at)
+
+    stage.state.put_request = twice  # type: ignore[method-assign]
+    stage.say(SEND)
+    stage.work("a")
+    stage.feed()
+    stage.clock.advance(61)
+    told = stage.look() + stage.feed()
+    assert [frame["type"] for frame in told] == ["error"]
 
 
 def test_the_watch_brings_what_the_feed_gave_up(stage: ChatStage) -> None:

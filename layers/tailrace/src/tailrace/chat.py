@@ -304,13 +304,13 @@ class Chats:
         )
 
     def _store(self, request: Request, look: Look, expires_at: int) -> Request:
-        """Store a request, and see to its being looked after."""
-        if self._state.put_request(request, expires_at):
+        """Store a request, and see to its being looked after; if the frame is repeated,
+        return what its first coming stored."""
+        request = self._state.put_request(request, expires_at) or request
+        if request.watch == 0:
+            # Maybe once more than needed: of two messages of one number one goes on.
             self._watch(request, look, request.watch)
-            return request
-        # The frame is repeated; what its first coming stored counts.
-        there = self._state.request(request.stream, request.connection, request.id)
-        return there or request
+        return request
 
     def _run_up_to(self, tail: Record) -> list[Record]:
         found = []

@@ -156,8 +156,9 @@ class State(Protocol):
         """Set `slow_until` (ms) of a request, or of a subscription if it is still the
         version given."""
 
-    def put_request(self, request: Request, expires_at: int) -> bool:
-        """Store a request; False if the connection has one of that name."""
+    def put_request(self, request: Request, expires_at: int) -> Request | None:
+        """Store a request, unless the connection has one of that name; return that: it
+        may be the very one, by a try whose answer was lost."""
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         """Return a request, if it goes on."""
@@ -169,7 +170,7 @@ class State(Protocol):
         """Replace the number of its watch; False if it is not the one given."""
 
     def claim_repair(self, request: Request, now: int, until: int) -> bool:
-        """Note that a repair is on its way until then; False if one is already."""
+        """Note that a repair is on its way until then; False if another is already."""
 
     def release_repair(self, request: Request) -> None:
         """Note that none is on its way."""

@@ -185,10 +185,13 @@ class MemoryState:
             if there is not None and there.n == one.n:
                 rows[one.connection] = replace(there, slow_until=until)
 
-    def put_request(self, request: Request, expires_at: int) -> bool:
+    def put_request(self, request: Request, expires_at: int) -> Request | None:
         with self._lock:
             key = (request.connection, request.id)
-            return self._requests.setdefault(key, request) is request
+            there = self._requests.get(key)
+            if there is None:
+                self._requests[key] = request
+            return there
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         with self._lock:
@@ -211,7 +214,7 @@ class MemoryState:
     def claim_repair(self, request: Request, now: int, until: int) -> bool:
         with self._lock:
             there = self._requests.get((request.connection, request.id))
-            if there is None or there.repair_at > now:
+            if there is None or now < there.repair_at != until:
                 return False
             self._set(there, repair_at=until)
             return True

@@ -25,7 +25,7 @@ HERE = "attribute_exists(#pk)"
 class RequestRows(Rows):
     """What `State` says of requests."""
 
-    def put_request(self, request: Request, expires_at: int) -> bool:
+    def put_request(self, request: Request, expires_at: int) -> Request | None:
         row: Item = {
             "run": {"S": request.run},
             **{name: {"N": str(getattr(request, name))} for name in _NUMBERS},
@@ -44,7 +44,7 @@ class RequestRows(Rows):
             condition="attribute_not_exists(#pk)",
             names={"#pk": "pk"},
         )
-        return there is None
+        return to_request(there) if there else None
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         item = self._get(f"stream#{stream}", f"{REQUEST}#{connection}#{id}")
@@ -58,7 +58,8 @@ class RequestRows(Rows):
         return self._alter(request, condition, {"given": request.watch}, watch=watch)
 
     def claim_repair(self, request: Request, now: int, until: int) -> bool:
-        condition = f"{HERE} AND #repair_at <= :now"
+        # Its own `until` was set by a try whose answer was lost.
+        condition = f"{HERE} AND (#repair_at <= :now OR #repair_at = :repair_at)"
         return self._alter(request, condition, {"now": now}, repair_at=until)
 
     def release_repair(self, request: Request) -> None:
