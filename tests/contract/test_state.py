@@ -231,7 +231,7 @@ def test_what_is_said_of_a_request_that_is_gone_does_not_bring_it_back(
     state.advance(request(), 7, 9, 11)
     state.renew_request(request(), LATER)
     assert state.claim_watch(request(), 1) is False
-    assert state.claim_repair(request(), 10, 20) is False
+    assert state.claim_repair(request(), 20) is False
     assert state.request("s", "c1", "r1") is None
     assert list(state.subscribers("s")) == []
     assert state.connection("c1").requests == {}
@@ -246,12 +246,17 @@ def test_one_message_of_a_number_goes_on(state: Any) -> None:
 
 def test_one_repair_is_on_its_way_at_a_time(state: Any) -> None:
     state.put_request(request(), LATER)
-    assert state.claim_repair(request(), 100, 600) is True
-    assert state.claim_repair(request(), 100, 600) is True, "its answer was lost"
-    assert state.claim_repair(request(), 599, 900) is False
-    assert state.claim_repair(request(), 600, 900) is True
-    state.release_repair(request())
-    assert state.claim_repair(request(), 601, 900) is True
+    read = request()
+    assert state.claim_repair(read, 600) is True
+    assert state.claim_repair(read, 600) is True, "its answer was lost"
+    assert state.claim_repair(read, 601) is False
+    state.release_repair(read)
+    read = state.request("s", "c1", "r1")
+    assert read.repair_at == 600, "it is not the one that is done"
+    assert state.claim_repair(read, 900) is True
+    state.release_repair(state.request("s", "c1", "r1"))
+    assert state.request("s", "c1", "r1").repair_at == 0
+    assert state.claim_repair(read, 700) is True
     state.remove_request("s", "c1", "r1")
     state.release_repair(request())
     assert state.request("s", "c1", "r1") is None

@@ -180,8 +180,8 @@ class State:
     def claim_watch(self, request: Request, watch: int) -> bool:
         return self._call(lambda: self._world.state.claim_watch(request, watch))
 
-    def claim_repair(self, request: Request, now: int, until: int) -> bool:
-        return self._call(lambda: self._world.state.claim_repair(request, now, until))
+    def claim_repair(self, request: Request, until: int) -> bool:
+        return self._call(lambda: self._world.state.claim_repair(request, until))
 
     def release_repair(self, request: Request) -> None:
         self._call(lambda: self._world.state.release_repair(request))

@@ -449,6 +449,46 @@ def test_a_repair_that_fails_comes_again_with_pauses_and_then_the_watch_does(
     assert brief(stage.look()) == [0]
 
 
+def test_a_repair_that_failed_is_on_its_way_until_its_next_try() -> None:
+    """Else whoever fails meanwhile asks for another beside it, and so on."""
+    stage = halfway()
+    stage.outcomes = [Push.THROTTLED] * 2
+    stage.work("b")
+    stage.feed()
+    for _ in range(4):
+        ((repair, seconds),) = stage.repairs.asked
+        stage.clock.advance(seconds - 0.1)
+        stage.outcomes = [Push.THROTTLED] * 2
+        stage.work("c")
+        stage.feed()
+        assert stage.repairs.asked == [(repair, seconds)]
+        stage.clock.advance(0.1)
+        stage.repairs.asked.clear()
+        stage.outcomes = [Push.THROTTLED] * 2
+        stage.chats.look_after(repair)
+
+
+def test_of_two_repairs_at_a_time_one_goes_on() -> None:
+    stage = halfway()
+    stage.outcomes = [Push.THROTTLED] * 2
+    stage.work("b")
+    stage.feed()
+    ((repair, seconds),) = stage.repairs.asked
+    stage.repairs.asked.clear()
+    stage.clock.advance(seconds)
+    again = [repair]
+
+    def meanwhile(connection: str, frame: str) -> Push:
+        stage.clock.advance(0.01)
+        if again:
+            stage.chats.look_after(again.pop())
+        return Push.THROTTLED
+
+    stage.gateway.push = meanwhile  # type: ignore[method-assign]
+    stage.chats.look_after(repair)
+    assert [one.tries for one, _ in stage.repairs.asked] == [1]
+
+
 def test_a_wrong_410_does_not_end_a_request_and_a_third_one_does(
     stage: ChatStage,
 ) -> None:

@@ -47,7 +47,8 @@ WATCH_SECONDS = (5, 240)
 SILENT_MS = 240_000
 # A run that has ended is only left because its client could not be reached.
 ENDED_WATCH_MS = 30_000
-# After so many repairs that failed, what is left to do is the watch's.
+# After so many repairs that failed, what is left to do is the watch's; or, of one
+# frame, nobody's.
 REPAIR_TRIES = 6
 # A connection that was said to be gone so often is.
 GONE_TRIES = 2
@@ -158,7 +159,7 @@ class Chats:
     def tell(self, connection: str, request: str, frame: str) -> None:
         """Push a frame that the client waits for, now or later."""
         if self._gateway.push(connection, frame) not in (Push.DONE, Push.GONE):
-            self._repair(Repair("", connection, request, frame=frame))
+            self._tell_later(Repair("", connection, request, frame=frame))
 
     # ---- looking after requests ------------------------------------------------------
 
@@ -167,8 +168,8 @@ class Chats:
         raises is to be repeated."""
         if repair.frame is not None:
             outcome = self._gateway.push(repair.connection, repair.frame)
-            if outcome is not Push.GONE:
-                self._again(repair, outcome, further=False)
+            if outcome not in (Push.DONE, Push.GONE):
+                self._tell_later(replace(repair, tries=repair.tries + 1))
             return
         request = self._state.request(repair.stream, repair.connection, repair.request)
         # A message may come twice: two of one number must not go on as two.
@@ -191,8 +192,12 @@ class Chats:
             return
         if look is None:
             if carried.outcome is Push.DONE:
-                carried = self._bring_rest(request)
-            self._again(repair, carried.outcome, further=carried.frames > 0)
+                self._bring_rest(request)
+                return
+            # One at a time: else those who fail meanwhile ask for ever more.
+            tries = 0 if carried.frames else repair.tries + 1
+            if tries < REPAIR_TRIES:
+                self._courier.repair_again(request, tries)
             return
         if carried.outcome is not Push.DONE:
             self._courier.repair(request)
@@ -201,29 +206,22 @@ class Chats:
         self._watch(request, look, request.watch + 1)
         self._state.claim_watch(request, request.watch + 1)
 
-    def _bring_rest(self, request: Request) -> Carried:
+    def _bring_rest(self, request: Request) -> None:
         """Say that the repair is done, then bring what was appended meanwhile: whoever
         could not push it has asked for no other."""
         self._state.release_repair(request)
-        now = self._log.clock()
         there = self._state.request(request.stream, request.connection, request.id)
-        if there is None:
-            return Carried(over=True)
-        return self._courier.carry(there, None, now + CARRY_MS)
+        if there is not None:
+            self._bring(there, None)
 
     def _keep_alive(self, request: Request, now: int) -> None:
         if self._gateway.push(request.connection, dialect.KEEP_ALIVE) is Push.DONE:
             self._state.advance(request, request.sent, request.seq, now)
 
-    def _again(self, repair: Repair, outcome: Push, *, further: bool) -> None:
-        """See to another try of a repair that failed; after some, the watch does."""
-        tries = 0 if further else repair.tries + 1
-        if outcome is not Push.DONE and tries < REPAIR_TRIES:
-            self._repair(replace(repair, tries=tries))
-
-    def _repair(self, repair: Repair) -> None:
-        self._count("RepairsAsked", 1)
-        self._repairs.ask(repair, FIRST_REPAIR_SECONDS << repair.tries)
+    def _tell_later(self, repair: Repair) -> None:
+        if repair.tries < REPAIR_TRIES:
+            self._count("RepairsAsked", 1)
+            self._repairs.ask(repair, FIRST_REPAIR_SECONDS << repair.tries)
 
     def _watch(self, request: Request, look: Look, number: int) -> None:
         """Ask for a look at the end of the run's lease."""

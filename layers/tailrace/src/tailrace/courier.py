@@ -109,16 +109,20 @@ class Courier:
 
     def repair(self, request: Request) -> None:
         """Ask for a repair, unless one is on its way."""
-        now = self._clock()
-        if request.repair_at > now:
-            return
-        until = now + FIRST_REPAIR_SECONDS * 1000 + _REPAIR_MS
-        # If nobody can be asked, the request is still looked after at its next watch.
-        with contextlib.suppress(Unavailable):
-            if self._state.claim_repair(request, now, until):
-                self._count("RepairsAsked", 1)
-                repair = Repair(request.stream, request.connection, request.id)
-                self._repairs.ask(repair, FIRST_REPAIR_SECONDS)
+        if request.repair_at <= self._clock():
+            # If nobody can be asked, the request is looked after at its next watch.
+            with contextlib.suppress(Unavailable):
+                self.repair_again(request, 0)
+
+    def repair_again(self, request: Request, tries: int) -> None:
+        """Ask for a repair, of which so many tries failed before, unless another was
+        asked for since the request was read."""
+        seconds = FIRST_REPAIR_SECONDS << tries
+        until = self._clock() + seconds * 1000 + _REPAIR_MS
+        if self._state.claim_repair(request, until):
+            self._count("RepairsAsked", 1)
+            one = Repair(request.stream, request.connection, request.id, tries=tries)
+            self._repairs.ask(one, seconds)
 
     def _needed(
         self, request: Request, records: Sequence[Record]

@@ -169,11 +169,12 @@ class State(Protocol):
     def claim_watch(self, request: Request, watch: int) -> bool:
         """Replace the number of its watch; False if it is not the one given."""
 
-    def claim_repair(self, request: Request, now: int, until: int) -> bool:
-        """Note that a repair is on its way until then; False if another is already."""
+    def claim_repair(self, request: Request, until: int) -> bool:
+        """Note that a repair is on its way until then; False if that was noted of
+        another since the request was read."""
 
     def release_repair(self, request: Request) -> None:
-        """Note that none is on its way."""
+        """Note that none is on its way, but for those since the request was read."""
 
     def renew_request(self, request: Request, exp: int) -> None:
         """Replace the `exp` of a request, unless it is gone."""

@@ -211,10 +211,10 @@ class MemoryState:
             self._set(there, watch=watch)
             return True
 
-    def claim_repair(self, request: Request, now: int, until: int) -> bool:
+    def claim_repair(self, request: Request, until: int) -> bool:
         with self._lock:
             there = self._requests.get((request.connection, request.id))
-            if there is None or now < there.repair_at != until:
+            if there is None or request.repair_at < there.repair_at != until:
                 return False
             self._set(there, repair_at=until)
             return True
@@ -222,7 +222,7 @@ class MemoryState:
     def release_repair(self, request: Request) -> None:
         with self._lock:
             there = self._requests.get((request.connection, request.id))
-            if there is not None:
+            if there is not None and there.repair_at == request.repair_at:
                 self._set(there, repair_at=0)
 
     def renew_request(self, request: Request, exp: int) -> None:

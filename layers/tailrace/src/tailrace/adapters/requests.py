@@ -57,13 +57,15 @@ class RequestRows(Rows):
         condition = f"{HERE} AND #watch = :given"
         return self._alter(request, condition, {"given": request.watch}, watch=watch)
 
-    def claim_repair(self, request: Request, now: int, until: int) -> bool:
+    def claim_repair(self, request: Request, until: int) -> bool:
         # Its own `until` was set by a try whose answer was lost.
-        condition = f"{HERE} AND (#repair_at <= :now OR #repair_at = :repair_at)"
-        return self._alter(request, condition, {"now": now}, repair_at=until)
+        condition = f"{HERE} AND (#repair_at <= :given OR #repair_at = :repair_at)"
+        given = {"given": request.repair_at}
+        return self._alter(request, condition, given, repair_at=until)
 
     def release_repair(self, request: Request) -> None:
-        self._alter(request, HERE, repair_at=0)
+        condition = f"{HERE} AND #repair_at = :given"
+        self._alter(request, condition, {"given": request.repair_at}, repair_at=0)
 
     def renew_request(self, request: Request, exp: int) -> None:
         self._alter(request, HERE, exp=exp)
