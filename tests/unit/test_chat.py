@@ -18,7 +18,7 @@ from tailrace.chat import (
     Chats,
 )
 from tailrace.courier import Courier
-from tailrace.delivery import PASS_OVER_MS, Delivery
+from tailrace.delivery import ERRANDS_MS, PASS_OVER_MS, Delivery
 from tailrace.errors import Unavailable
 from tailrace.ports import Push, Request
 from tailrace.session import Session
@@ -629,6 +629,49 @@ def test_a_request_that_is_slow_is_left_to_repairs_for_a_while() -> None:
     stage.work("d")
     stage.feed()
     assert len(stage.gateway.sent["c1"]) == before + 6
+
+
+def test_the_requests_of_a_connection_hold_up_a_batch_for_half_a_second() -> None:
+    """Who asks for 50 chunks 50 times waits for repairs, and nobody else does."""
+    stage = halfway()
+    stage.say(RESUME)
+    stage.say({**RESUME, "requestId": "r3"})
+    stage.repairs.asked.clear()
+    push = stage.gateway.push
+
+    def takes_its_time(connection: str, frame: str) -> Push:
+        stage.clock.advance(0.02)
+        return push(connection, frame)
+
+    stage.gateway.push = takes_its_time  # type: ignore[method-assign]
+    stage.work(*("b" * 20))
+    began = stage.clock()
+    stage.feed()
+    assert stage.clock() - began == ERRANDS_MS
+    repairs = [one for one, _ in stage.repairs.asked]
+    assert sorted(one.request for one in repairs) == ["r2", "r3"]
+    stage.repairs.asked.clear()
+    for repair in repairs:
+        stage.chats.look_after(repair)
+    rows = [stage.row(id) for id in ("r1", "r2", "r3")]
+    assert [row.seq for row in rows if row] == [stage.records()[-1].next] * 3
+
+
+def test_all_requests_of_a_connection_that_is_slow_are_left_to_repairs() -> None:
+    stage = halfway()
+    for number in range(2, 10):
+        stage.say({**RESUME, "requestId": f"r{number}"})
+    tries: list[str] = []
+
+    def hangs(connection: str, frame: str) -> Push:
+        tries.append(frame)
+        return Push.SLOW
+
+    stage.gateway.push = hangs  # type: ignore[method-assign]
+    for _ in range(4):
+        stage.work("b")
+        stage.feed()
+    assert len(tries) == 2
 
 
 def test_what_fails_just_after_a_repair_is_repaired_too() -> None:

@@ -31,6 +31,10 @@ PASS_OVER_MS = 10_000
 long of the first. It sees the gap with the next slice, or with its next sync; and is
 pushed to again once it has taken an answer."""
 
+ERRANDS_MS = 500
+"""For how long all requests of one connection may hold up a batch: they take a push for
+each chunk, one after the other."""
+
 RunAll = Callable[[Sequence[Callable[[], None]]], None]
 """Runs tasks, side by side if it can; returns when all have returned."""
 
@@ -203,12 +207,15 @@ class Delivery:
         if not errands or self._courier is None:
             return
         courier = self._courier()
+        # What takes longer is a repair's, which holds up nobody.
+        deadline = min(deadline, self._clock() + ERRANDS_MS)
         for request, records in errands:
-            if outcome is not Push.DONE or request.slow_until > self._clock():
+            passed_over = request.slow_until > self._clock()
+            if passed_over or outcome is not Push.DONE:
                 courier.repair(request)  # a dead connection costs no more time
-                continue
-            outcome = courier.bring(request, records, deadline).outcome
-            if outcome is Push.SLOW:
+            else:
+                outcome = courier.bring(request, records, deadline).outcome
+            if outcome is Push.SLOW and not passed_over:
                 self._note_slow(request)
 
     def _drain(self, queue: Queue, deadline: int) -> Push:
