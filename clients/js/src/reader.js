@@ -113,6 +113,8 @@ export function createReader(port, name, options) {
   let latest = after ? after.run : wanted;
   /** @type {ReturnType<typeof tap> | null} */
   let reading = null;
+  /** What `text` has of a run, which may be lost and go on. */
+  let said = "";
 
   /** One reading: from the machine's deliveries to single events. */
   function tap() {
@@ -203,6 +205,7 @@ export function createReader(port, name, options) {
   function show(event) {
     const { type, run, seq } = event;
     event.shown = port.time();
+    if (type === "open") said = "";
     end = type === "end" ? { run, reason: event.reason, message: event.message } : null;
     if (seq !== null || cursor) {
       cursor = { run, seq: seq ?? cursor?.seq ?? 0, ...(end && { ended: true }) };
@@ -268,9 +271,8 @@ export function createReader(port, name, options) {
       );
     },
     async text(text = textOf) {
-      let whole = "";
-      for await (const chunk of chunks()) whole += text(/** @type {Json} */ (chunk));
-      return whole;
+      for await (const chunk of chunks()) said += text(/** @type {Json} */ (chunk));
+      return said;
     },
     async cancel() {
       while (!latest && reading) await reading.arrival();

@@ -309,3 +309,26 @@ test("a name that is no stream name is refused", () => {
   for (const name of ["", "a b", "é", "x".repeat(201), undefined, null, 7, ["a"]])
     assert.throws(() => client.stream(name), { code: "invalid" });
 });
+
+test("the text of a run that was lost and goes on is whole", async () => {
+  const { network, server, clock, say, end } = started();
+  const reader = network.client().stream(STREAM);
+  const lost = reader.text();
+  lost.catch(() => {});
+  await clock.run(500);
+  end("producer_lost");
+  await clock.run(500);
+  await assert.rejects(lost, { code: "producer_lost", retryable: true });
+  const whole = reader.text();
+  server.write(STREAM, (log) => log.claim());
+  say("world");
+  end("completed");
+  await clock.run(500);
+  assert.equal(await whole, "Hello, world");
+  server.write(STREAM, (log) => log.open(runId(2)));
+  const next = reader.text();
+  say("Next");
+  end("completed");
+  await clock.run(500);
+  assert.equal(await next, "Next");
+});
