@@ -339,8 +339,8 @@ export function createClient({
       check(typeof name === "string" && /^[\w.:/@=+-]{1,200}$/.test(name), `no stream name: ${name}`);
       return createReader(port, name, options);
     },
-    send: (turn, signal) =>
-      port.call({ requestId: `${Date.now()}.${random()}`, ...turn, type: "send" }, signal),
+    send: ({ requestId = `${Date.now()}.${random()}`, ...turn }, signal) =>
+      port.call({ requestId, ...turn, type: "send" }, signal),
     time,
     close: () => dispatch({ type: "close" }),
   };

@@ -401,6 +401,17 @@ test("a client that was idle while the page was offline says nothing of it when 
   client.close();
 });
 
+test("a send that names no request is given one", async () => {
+  const { network, clock } = started();
+  const client = network.client();
+  const sent = [{}, { requestId: undefined }].map((named) => client.send({ stream: STREAM, ...named }));
+  for (const one of sent) one.catch(() => {});
+  await clock.run(500);
+  const ids = network.sent.filter(({ type }) => type === "send").map(({ requestId }) => requestId);
+  assert.ok(ids.length >= 2 && ids.every(Boolean), `${ids}`);
+  client.close();
+});
+
 test("what is not a frame of ours is ignored", async () => {
   const { network, clock, end } = started();
   const got = collect(network.client().stream(STREAM));
