@@ -74,12 +74,12 @@ export const isOpen = ({ phase }) => phase === "live" || phase === "syncing";
 export const everyone = ({ readers, calls }) => Object.entries({ ...readers, ...calls });
 
 /**
- * The readers of a stream, or all.
+ * The readers of a stream.
  * @param {State} s
- * @param {string} [stream]
+ * @param {string} stream
  */
 export const readersOf = ({ readers }, stream) =>
-  Object.entries(readers).filter(([, reader]) => stream === undefined || reader.stream === stream);
+  Object.entries(readers).filter(([, reader]) => reader.stream === stream);
 
 /**
  * @param {State} s
@@ -108,7 +108,7 @@ export function sync(s, link, catching = false) {
   const streams = new Map();
   /** @type {Record<string, import("./types.js").Compact>} */
   const compact = {};
-  for (const [, reader] of readersOf(s)) {
+  for (const [, reader] of Object.entries(s.readers)) {
     if (reader.paused || reader.ask?.socket === link.socket) continue;
     reader.catching ||= catching;
     if (streams.has(reader.stream)) continue;

@@ -43,12 +43,12 @@ const numbers = (frame, keys) => keys.every((key) => typeof frame[key] === "numb
  * under wrong seqs, so it counts as lost and is asked for again.
  * @param {any} slice
  */
-const dense = ({ run, seq, next, open, claim, chunks = [], counts, end }) => {
+const dense = ({ stream, run, seq, next, open, claim, chunks = [], counts, end }) => {
   let covered = (open || claim ? 1 : 0) + (end ? 1 : 0);
   for (const i in chunks) covered += counts ? counts[i] : 1;
   // Compaction may have left out all of them.
   const fits = next - seq === covered || counts?.length === 0;
-  return run && Array.isArray(chunks) && seq > 0 && next > seq && fits;
+  return stream && run && Array.isArray(chunks) && seq > 0 && next > seq && fits;
 };
 
 /**
@@ -75,13 +75,14 @@ export function encode(frame) {
 export function decode(text) {
   try {
     const frame = JSON.parse(/** @type {string} */ (text));
-    const { type = "gateway", message, tails = {} } = frame;
+    const { type = "gateway", message } = frame;
     const known = numbers(frame, NUMBERS[type]);
     if (!frame.type) return message ? { type, message } : null;
     const sane =
       type === "slice"
         ? dense(frame)
-        : Object.values(tails).every((t) => t.error || numbers(t, NUMBERS.subscribed.slice(1)));
+        : type !== "synced" ||
+          Object.values(frame.tails).every((t) => t.error || numbers(t, NUMBERS.subscribed.slice(1)));
     return known && sane ? Object.assign(frame, { size: /** @type {string} */ (text).length }) : null;
   } catch {
     return null;

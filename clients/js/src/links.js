@@ -141,7 +141,7 @@ function settle(s, link) {
   s.rejected = false;
   refreshAt(s, link, link.exp);
   // What began or ended to be watched since the `sync`.
-  for (const [, reader] of readersOf(s))
+  for (const [, reader] of Object.entries(s.readers))
     if (!reader.ask && !link.streams.has(reader.stream)) reader.gapAt = s.now;
   for (const stream of link.streams.keys()) if (!readersOf(s, stream).length) leave(s, link, stream);
   askDue(s);

@@ -412,6 +412,27 @@ test("a send that names no request is given one", async () => {
   client.close();
 });
 
+test("what names no stream is nobody's, and an answer without tails breaks nothing", async () => {
+  const { network, clock, say } = started();
+  const reader = network.client().stream(STREAM);
+  const got = collect(reader);
+  await clock.run(500);
+  const { run, seq } = reader.cursor;
+  const asked = network.sent.length;
+  for (const frame of [
+    { type: "slice", run, seq: seq + 1, next: seq + 2, at: 1, chunks: ["foreign"] },
+    { type: "subscribed", n: 99, run, tail: seq + 9, from: seq, active: true, more: false },
+    { type: "synced", n: 99, time: 1 },
+  ])
+    network.open[0].onmessage({ data: JSON.stringify(frame) });
+  await clock.run(1_000);
+  const since = network.sent.slice(asked).map(({ type }) => type);
+  assert.ok(!since.includes("sync") && !since.includes("subscribe"), `${since}`);
+  say("!");
+  await clock.run(500);
+  assert.deepEqual(got.items, ["Hello", ", ", "!"]);
+});
+
 test("what is not a frame of ours is ignored", async () => {
   const { network, clock, end } = started();
   const got = collect(network.client().stream(STREAM));

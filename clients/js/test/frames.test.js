@@ -49,8 +49,10 @@ test("a slice covers exactly the seqs that it names", () => {
 
 for (const [name, frame] of Object.entries({
   "a slice without a run": { ...slice, run: undefined },
+  "a slice without a stream": { ...slice, stream: undefined },
   "a slice whose seq is text": { ...slice, seq: "4" },
   "a subscribed without from": { type: "subscribed", stream: "s", n: 1, run: null, tail: 0 },
+  "a synced without tails": { type: "synced", n: 1, time: 1 },
   "a synced whose tail is text": { type: "synced", n: 1, time: 1, tails: { s: "no" } },
   "a synced whose tail has no from": { type: "synced", n: 1, time: 1, tails: { s: { run: null, tail: 3 } } },
   "an authorized without a time": { type: "authorized", n: 1 },
