@@ -13,31 +13,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from tailrace import (
-    Busy,
-    Cancelled,
-    Fenced,
-    Producer,
-    PublicError,
-    StreamEnded,
-    Superseded,
-)
+from tailrace import Asked, Producer, PublicError, job
 from tailrace.aisdk import Answer, Chunk
 
 PACE_SECONDS = 0.08
 
 
-def handler(event: dict[str, Any], context: object) -> None:
-    try:
-        with Producer(
-            event["stream"], run=event["run"], seq=event["seq"], resume="continue"
-        ) as stream:
-            for chunk in reply(stream.run, *question(event["untrusted"])):
-                stream.write(chunk)
-    except (Cancelled, Superseded):
-        pass  # nobody wants this answer any more
-    except (Busy, Fenced, StreamEnded):
-        pass  # another delivery of this event is at it, or has done it
+@job
+def handler(asked: Asked, stream: Producer) -> None:
+    for chunk in reply(asked.message_id, *question(asked.untrusted)):
+        stream.write(chunk)
 
 
 def question(untrusted: dict[str, Any]) -> tuple[str, str]:

@@ -329,9 +329,11 @@ def chat_event(streams: Streams, question: str) -> dict[str, Any]:
     given = Producer(STREAM, run=RUN, transport=streams.transport).open().hand_over()
     part = {"type": "text", "text": question}
     return {
+        "tailrace": 1,
         "stream": STREAM,
         "run": given["run"],
         "seq": given["seq"],
+        "sub": "u7",
         "untrusted": {"messages": [{"id": "u1", "role": "user", "parts": [part]}]},
     }
 

@@ -65,6 +65,39 @@ def test_a_job_takes_over_the_run_that_was_opened_for_it(stage: Stage) -> None:
     )
 
 
+def asked(**untrusted: Any) -> Asked:
+    return Asked("chat:42", run_id(1), 1, "u7", untrusted)
+
+
+USER = {"id": "u1", "role": "user", "parts": []}
+ASSISTANT = {"id": "a1", "role": "assistant", "parts": []}
+
+
+@pytest.mark.parametrize("named", [{}, {"messageId": None}, {"messageId": "a1"}])
+def test_an_answer_behind_the_assistants_message_continues_it(
+    named: dict[str, Any],
+) -> None:
+    assert asked(messages=[USER, ASSISTANT], **named).message_id == "a1"
+
+
+@pytest.mark.parametrize(
+    "untrusted",
+    [
+        {},
+        {"messages": []},
+        {"messages": {"a": 1}},
+        {"messages": ["a1"]},
+        {"messages": [ASSISTANT, USER], "messageId": "u1"},
+        {"messages": [{**ASSISTANT, "id": 7}]},
+        {"messages": [{**ASSISTANT, "id": ""}]},
+        {"messages": [{"role": "assistant"}]},
+        {"messages": [ASSISTANT], "messageId": "a2"},
+    ],
+)
+def test_any_other_answer_is_a_message_of_its_own(untrusted: dict[str, Any]) -> None:
+    assert asked(**untrusted).message_id == run_id(1)
+
+
 def test_a_second_delivery_of_what_is_answered_does_nothing(stage: Stage) -> None:
     event = stage.event()
     for _ in range(2):

@@ -105,7 +105,7 @@ const textOf = (chat) =>
 const question = { id: "u1", role: "user", parts: [{ type: "text", text: "hi" }] };
 
 for (const major of MAJORS) {
-  const { AbstractChat } = await sdk(major);
+  const { AbstractChat, lastAssistantMessageIsCompleteWithToolCalls } = await sdk(major);
   const world = (seed) => new World(AbstractChat, seed);
 
   /** A chat whose answer is half there. */
@@ -685,6 +685,37 @@ for (const major of MAJORS) {
       w.end("completed");
       await w.run();
       await Promise.all([sent, resumed]);
+    });
+
+    test("an answer goes on in its message behind a tool that the page ran, if its job names it", async () => {
+      const w = world();
+      const chat = w.page({ sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls });
+      const sent = chat.sendMessage({ text: "Where am I?" });
+      await w.run();
+      const call = { toolCallId: "c1", toolName: "where" };
+      w.say(start(), { type: "start-step" }, { type: "tool-input-start", ...call });
+      w.say({ type: "tool-input-available", ...call, input: {} }, { type: "finish-step" });
+      w.say({ type: "finish", finishReason: "tool-calls" });
+      w.end("completed");
+      await w.run();
+      await sent;
+      // Its name in each of the majors.
+      void chat.addToolResult({ tool: "where", toolCallId: "c1", output: "Kiel" });
+      await w.run();
+      // What `Asked.message_id` goes by.
+      const { id, role } = w.posts[1].messages.at(-1);
+      assert.deepEqual([id, role, w.posts[1].messageId ?? id], ["a1", "assistant", "a1"]);
+      w.say(start(id), { type: "start-step" }, textStart(), delta("It is "));
+      await w.run();
+      const reloaded = w.page({ messages: chat.messages });
+      void reloaded.resumeStream();
+      await w.run();
+      w.say(delta("Kiel."), textEnd(), { type: "finish-step" }, finish);
+      w.end("completed");
+      await w.run();
+      const types = (page) => answers(page).map(({ parts }) => parts.map(({ type }) => type));
+      assert.deepEqual(types(chat), [["step-start", "tool-where", "step-start", "text"]]);
+      assert.deepEqual(types(reloaded), [["step-start", "text"]], "a resumed turn is one run");
     });
 
     test("a backend that refuses is an error with its text", async () => {

@@ -25,8 +25,9 @@ from .shape import text
 class Options(TypedDict, total=False):
     """Of a message; with `answer`, the message is that, and the others do not count.
 
-    `message_id` is by default a new one. Where a job may be repeated, name the run
-    (`stream.run`), so that every attempt makes the same message.
+    `message_id` is by default a new one. Where a job may be repeated, or the page runs
+    tools, name it (`Asked.message_id`), so that every attempt makes the same message,
+    and one that goes on stays one.
     """
 
     message_id: str

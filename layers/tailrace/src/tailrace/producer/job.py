@@ -26,6 +26,19 @@ class Asked:
     sub: str
     untrusted: dict[str, Any]
 
+    @property
+    def message_id(self) -> str:
+        """The id of the message that the answer belongs to: the last that was sent, if
+        that is the assistant's, as after a tool that the page ran; else the run."""
+        messages = self.untrusted.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        if not isinstance(last, dict) or last.get("role") != "assistant":
+            return self.run
+        id = last.get("id")
+        # To regenerate, or to continue an earlier message, is not to continue this one.
+        meant = self.untrusted.get("messageId") in (None, id)
+        return id if meant and isinstance(id, str) and id else self.run
+
 
 Answer = Callable[[Asked, Producer], Any]
 Handler = Callable[..., None]
