@@ -20,6 +20,8 @@ import { textOf } from "./text.js";
  * @property {{code: string, message: string, retryable: boolean} | null} error why there is no more:
  *   the run's own failure, or the reading's. After `producer_lost` the run may still go on.
  * @property {() => Promise<{reason: string | null}>} cancel stops the answer for everyone
+ * @property {() => void} retry reads on after an `error` that ended the reading, such as
+ *   `refused`; does nothing else
  *
  * @typedef {import("./reader.js").StreamOptions & {text?: (chunk: Json) => string}} HookOptions
  *   `text`: the text of a chunk. Read when the stream or another option changes.
@@ -82,8 +84,13 @@ function createStore(client, name, { text: of = textOf, ...options }) {
   /** @type {import("./reader.js").Reader | null} */
   let reader = null;
   const cancel = async () => (reader ? reader.cancel() : { reason: null });
+  /** What ended the reading, if something did. @type {StreamState["error"]} */
+  let broken = null;
+  const retry = () => {
+    if (broken && listeners.size) void read();
+  };
   /** @type {StreamState} */
-  const blank = { run: null, text: "", chunks: [], status: "idle", end: null, error: null, cancel };
+  const blank = { run: null, text: "", chunks: [], status: "idle", end: null, error: null, cancel, retry };
   let shown = blank;
   /** @type {Json[]} */
   let chunks = [];
@@ -127,14 +134,17 @@ function createStore(client, name, { text: of = textOf, ...options }) {
   const read = async () => {
     if (name === null) return;
     // What ended the reading before is over.
+    broken = null;
     draft = { ...draft, error: failure(draft.end) };
+    plan();
     try {
       const mine = client.stream(name, { ...options, after: reader?.cursor ?? options.after });
       reader = mine;
       for await (const event of mine.events()) take(event);
     } catch (error) {
       const { code, message, retryable } = /** @type {import("./errors.js").TailraceError} */ (error);
-      draft = { ...draft, error: { code, message, retryable } };
+      broken = { code, message, retryable };
+      draft = { ...draft, error: broken };
       plan();
     }
   };

@@ -286,6 +286,36 @@ test("what ends the reading is an error", async () => {
   assert.equal(p.state.status, "closed");
 });
 
+test("what ended the reading is tried again where that is asked for, and nothing is shown twice", async () => {
+  const p = page({ strict: true });
+  p.open(1);
+  p.say("a");
+  await p.render();
+  await p.wait(500);
+  act(() => p.state.retry());
+  await p.wait(500);
+  assert.equal(p.network.sent.length, 1, "it is being read");
+  p.network.admit = () => "expired";
+  for (const socket of p.network.open) socket.fail(1006);
+  await p.wait(60_000);
+  assert.equal(p.state.error.code, "unauthorized");
+  p.network.admit = () => "ok";
+  p.say("b");
+  act(() => p.state.retry());
+  await p.wait(0);
+  assert.equal(p.state.error, null);
+  await p.wait(2_000);
+  assert.equal(p.container.textContent, "ab");
+  assert.equal(p.state.status, "live");
+  p.end("error", "the model is busy");
+  await p.wait(500);
+  const asked = p.network.sent.length;
+  act(() => p.state.retry());
+  await p.wait(500);
+  assert.equal(p.state.error.code, "error", "what ended the run did not end the reading");
+  assert.equal(p.network.sent.length, asked);
+});
+
 test("a hook that is hidden and shown again forgets what ended its reading", async () => {
   const p = page();
   p.open(1);

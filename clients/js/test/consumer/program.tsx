@@ -58,13 +58,17 @@ client.stream(42);
 createClient({ url: "wss://example.test" });
 
 function Answer({ name }: { name: string | null }) {
-  const { text, chunks, status, end, error, cancel, run } = useStream(name, { smooth: true, text: textOf });
+  const { text, chunks, status, end, error, cancel, retry, run } = useStream(name, {
+    smooth: true,
+    text: textOf,
+  });
   const own: Client = useTailrace();
   return (
     <section aria-busy={!end} data-run={run} data-status={status}>
       <p>{text}</p>
       <button onClick={() => void cancel()}>Stop after {chunks.length}</button>
       {error && <p role="alert">{error.retryable ? "Waiting…" : error.message}</p>}
+      <button onClick={retry}>Try again</button>
       <small>{own.status}</small>
     </section>
   );
