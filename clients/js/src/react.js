@@ -142,7 +142,8 @@ function createStore(client, name, { text: of = textOf, ...options }) {
       reader = mine;
       for await (const event of mine.events()) take(event);
     } catch (error) {
-      const { code, message, retryable } = /** @type {import("./errors.js").TailraceError} */ (error);
+      // What is no error of ours is thrown by `text`.
+      const { code = "invalid", message, retryable = false } = /** @type {any} */ (error);
       broken = { code, message, retryable };
       draft = { ...draft, error: broken };
       plan();

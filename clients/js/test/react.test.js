@@ -316,6 +316,17 @@ test("what ended the reading is tried again where that is asked for, and nothing
   assert.equal(p.network.sent.length, asked);
 });
 
+test("a `text` that throws is an error like any other", async () => {
+  const p = page();
+  p.open(1);
+  p.say({ part: null });
+  await p.render({ name: STREAM, options: { text: ({ part }) => part.text } });
+  await p.wait(500);
+  const { message, ...error } = p.state.error;
+  assert.deepEqual(error, { code: "invalid", retryable: false });
+  assert.match(message, /null/);
+});
+
 test("a hook that is hidden and shown again forgets what ended its reading", async () => {
   const p = page();
   p.open(1);
