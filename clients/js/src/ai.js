@@ -61,6 +61,7 @@ import { errorOf, TailraceError } from "./errors.js";
  */
 
 const BROKE_OFF = "The answer broke off.";
+const NO_MESSAGE = "This answer is not made of the AI SDK's chunks.";
 const TICK = 1_000;
 /** A run presumed dead may have been taken over: then the claim comes right behind. */
 const GRACE = 2_000;
@@ -213,7 +214,12 @@ class Turn {
       for await (const event of this.reader.events()) {
         this.run = event.run;
         clock.clearTimeout(this.#lost);
-        if (event.type === "chunk") this.#give(/** @type {Chunk} */ (event.chunk));
+        if (event.type === "chunk") {
+          const chunk = /** @type {Chunk | null} */ (event.chunk);
+          // The SDK would fail of it, and say what nobody understands.
+          if (typeof chunk?.type !== "string") return this.#end({ reason: "error", message: NO_MESSAGE });
+          this.#give(chunk);
+        }
         if (event.type !== "end") {
           lost = null;
           continue;

@@ -611,6 +611,17 @@ for (const major of MAJORS) {
         assert.equal(textOf(chat), "Hel");
       });
 
+    for (const odd of [null, "text", 7, ["text"], {}, { type: 1 }])
+      test(`an answer with a chunk that is none of the SDK's, ${JSON.stringify(odd)}, says so`, async () => {
+        const { w, chat, sent } = await halfway();
+        w.say(odd, delta("lo"));
+        await w.run();
+        await sent;
+        assert.equal(chat.status, "error");
+        assert.equal(chat.error.message, "This answer is not made of the AI SDK's chunks.");
+        assert.equal(textOf(chat), "Hel");
+      });
+
     test("an answer that another one replaced is not taken for a whole one", async () => {
       const { w, chat, sent } = await halfway();
       w.write((log) => log.open(runId(90), {}));
