@@ -242,12 +242,13 @@ export function createClient({
       /** @type {WebSocket} */
       let ws;
       try {
+        check(!!WebSocket, "no global WebSocket: give one as the option WebSocket");
         ws =
           handshake === "query"
             ? new WebSocket(`${url}${url.includes("?") ? "&" : "?"}token=${token}`)
             : new WebSocket(url, [SUBPROTOCOL, `bearer.${token}`]);
       } catch (error) {
-        // No WebSocket here, or a URL or token that it cannot take: it would never get better.
+        // None, or a URL or token that it cannot take: it would never get better.
         const { message } = /** @type {Error} */ (error);
         dispatch({ type: "close", error: { code: "invalid", message } });
         return;

@@ -271,7 +271,7 @@ test("a runtime without WebSocket is told, not tried for ever", async () => {
   const got = collect(network.client({ WebSocket: undefined }).stream(STREAM));
   await network.clock.run(1_000);
   assert.equal(got.error.code, "invalid");
-  assert.match(got.error.message, /WebSocket/);
+  assert.equal(got.error.message, "no global WebSocket: give one as the option WebSocket");
 });
 
 test("close ends every reader, for good", async () => {
