@@ -67,3 +67,23 @@ async def test_who_scrolls_up_is_left_there_while_the_answer_grows(
     await page.wait_for_timeout(2_000)
     below = "document.documentElement.scrollHeight - innerHeight - scrollY"
     assert await page.evaluate(below) < 80
+
+
+async def test_a_stop_that_reaches_nobody_says_so(
+    visitor: Visitor, chat_url: str
+) -> None:
+    visitor.network_fails = True
+    await visitor.context.clock.install()
+    page = await visitor.open(f"{chat_url}#post/unstopped")
+    await ask(page, "Tell me a long story")
+    await page.get_by_text("A streamed answer breaks").first.wait_for()
+    await visitor.context.set_offline(True)
+    await page.get_by_role("button", name="Cut the connection").click()
+    await page.get_by_role("button", name="Stop").click()
+    await page.get_by_role("button", name="Stopping").wait_for()
+    await visitor.context.clock.fast_forward(31_000)
+    await page.get_by_text("Not stopped").wait_for()
+    await visitor.context.set_offline(False)
+    await page.get_by_role("button", name="Stop", exact=True).click()
+    await page.get_by_role("button", name="Ask", exact=True).wait_for()
+    await expect(page.get_by_text("Not stopped")).to_have_count(0)

@@ -34,6 +34,7 @@ class Visitor:
             return
         network = (
             "WebSocket connection to 'ws:",
+            "WebSocket is already in CLOSING or CLOSED state.",
             # Of the client's probe: does the server answer at all?
             "Failed to load resource: ",
             "no token: TypeError: Failed to fetch",

@@ -92,8 +92,12 @@ function Chat({ way, id }) {
   // Where there is nothing to resume the SDK forgets the error, and half an answer stays.
   const [unmended, setUnmended] = useState();
   const problem = error ?? unmended;
+  const [stopping, setStopping] = useState({ now: false });
 
-  useEffect(() => void (busy && setUnmended()), [busy]);
+  useEffect(() => {
+    if (busy) setUnmended();
+    setStopping({ now: false });
+  }, [busy]);
   useEffect(() => save(id, messages), [id, messages]);
   const follows = useFollowing();
   useEffect(() => void (follows.current && end.current.scrollIntoView({ block: "end" })), [follows, messages, status]);
@@ -108,6 +112,16 @@ function Chat({ way, id }) {
     });
     return () => void (here = false);
   }, [status, messages, id, setMessages]);
+
+  // The SDK's `stop` looks away; ours stops the job, for everyone who watches. Without a network it fails in the end.
+  async function halt() {
+    setStopping({ now: true });
+    try {
+      await (transport.cancel ? transport.cancel(id) : stop());
+    } catch (failure) {
+      setStopping({ now: false, failure });
+    }
+  }
 
   return (
     <main>
@@ -142,6 +156,11 @@ function Chat({ way, id }) {
             </span>
           </p>
         )}
+        {stopping.failure && busy && (
+          <p className="error" role="alert">
+            Not stopped: {stopping.failure.message}
+          </p>
+        )}
         <div ref={end} className="end" />
       </div>
       <Composer
@@ -152,14 +171,14 @@ function Chat({ way, id }) {
           follows.current = true;
           sendMessage({ text });
         }}
-        // The SDK's `stop` looks away; ours stops the job, for everyone who watches.
-        onStop={() => (transport.cancel ? transport.cancel(id) : stop())}
+        stopping={stopping.now}
+        onStop={halt}
       />
     </main>
   );
 }
 
-function Composer({ busy, note, suggest, onAsk, onStop }) {
+function Composer({ busy, note, suggest, stopping, onAsk, onStop }) {
   const [text, setText] = useState("");
   const ask = (question) => {
     if (!question.trim() || busy) return;
@@ -194,8 +213,8 @@ function Composer({ busy, note, suggest, onAsk, onStop }) {
           onChange={(event) => setText(event.target.value)}
         />
         {busy ? (
-          <button type="button" className="stop" onClick={onStop}>
-            Stop
+          <button type="button" className="stop" disabled={stopping} onClick={onStop}>
+            {stopping ? "Stopping" : "Stop"}
           </button>
         ) : (
           <button className="primary">Ask</button>
