@@ -35,6 +35,32 @@ async def test_a_reload_in_mid_answer_loses_nothing(
 
 
 @pytest.mark.parametrize("way", ["post", "sdk"])
+async def test_two_tabs_show_each_others_turns_and_lose_none(
+    visitor: Visitor, chat_url: str, way: str
+) -> None:
+    url = f"{chat_url}#{way}/tabs{way}"
+    one, two = await visitor.open(url), await visitor.open(url)
+    await ask(one, "What is the weather in Kiel?")
+    # While it is being made: one answers as long as it can be stopped.
+    await two.get_by_text("A streamed answer breaks").wait_for()
+    await expect(two.get_by_role("button", name="Stop")).to_be_visible()
+    for page in (one, two):
+        await page.get_by_text(WHOLE).wait_for()
+        await page.get_by_role("button", name="Ask", exact=True).wait_for()
+    await ask(two, "What is the weather in Bonn?")
+    for page in (one, two):
+        await expect(page.get_by_text(WHOLE)).to_have_count(2)
+        await page.get_by_role("button", name="Ask", exact=True).wait_for()
+    for page in (one, two):
+        await page.reload()
+        await expect(page.locator("article")).to_have_count(4)
+        texts = await page.locator("article").all_inner_texts()
+        for text, place in zip(texts, ("Kiel", "Kiel", "Bonn", "Bonn"), strict=True):
+            assert place in text
+        assert await page.get_by_text("Cut short.").count() == 0
+
+
+@pytest.mark.parametrize("way", ["post", "sdk"])
 async def test_resuming_what_failed_forgets_no_error(
     visitor: Visitor, chat_url: str, way: str
 ) -> None:

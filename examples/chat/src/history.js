@@ -23,6 +23,18 @@ export function save(chat, messages) {
 }
 
 /**
+ * Calls `act` with the messages whenever another tab has saved some.
+ * @param {string} chat
+ * @param {(messages: any[]) => void} act
+ * @returns {() => void} the function that ends it
+ */
+export function watch(chat, act) {
+  const hear = (event) => event.key === key(chat) && act(load(chat));
+  addEventListener("storage", hear);
+  return () => removeEventListener("storage", hear);
+}
+
+/**
  * The answer to a question that ended while nobody looked: the log still has it. Null where the
  * log's last answer is to another question, so that this one never reached its job.
  * @param {import("tailrace").Client} client

@@ -1,7 +1,7 @@
 import { useChat } from "@ai-sdk/react";
 import { StrictMode, useEffect, useRef, useState } from "react";
 import { createRoot } from "react-dom/client";
-import { lastAnswer, load, save } from "./history.js";
+import { lastAnswer, load, save, watch } from "./history.js";
 import { Message } from "./message.jsx";
 import "./style.css";
 import { createTransports, cut, openSession } from "./transports.js";
@@ -80,10 +80,11 @@ function useFollowing() {
 
 function Chat({ way, id }) {
   const transport = transports[way];
+  const [first] = useState(() => load(id));
   const { messages, setMessages, sendMessage, regenerate, resumeStream, stop, status, error } = useChat({
     id,
     transport,
-    messages: load(id),
+    messages: first,
     resume: true,
     experimental_throttle: 50,
   });
@@ -98,7 +99,21 @@ function Chat({ way, id }) {
     if (busy) setUnmended();
     setStopping({ now: false });
   }, [busy]);
-  useEffect(() => save(id, messages), [id, messages]);
+  // What came from the store is not written back: another tab may have gone on since.
+  const kept = useRef(first);
+  const isOwn = () => messages.at(-1) !== kept.current.at(-1);
+  useEffect(() => void (isOwn() && save(id, messages)), [id, messages]);
+  useEffect(() => {
+    if (busy) return;
+    return watch(id, (theirs) => {
+      const news = theirs.at(-1)?.id !== messages.at(-1)?.id;
+      // Another tab may lag behind what this one has seen to its end.
+      if (isOwn() && !news) return;
+      kept.current = theirs;
+      setMessages(theirs);
+      if (news) resumeStream();
+    });
+  }, [busy, id, messages, setMessages, resumeStream]);
   const follows = useFollowing();
   useEffect(() => void (follows.current && end.current.scrollIntoView({ block: "end" })), [follows, messages, status]);
 
