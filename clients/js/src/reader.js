@@ -205,7 +205,7 @@ export function createReader(port, name, options) {
   function show(event) {
     const { type, run, seq } = event;
     event.shown = port.time();
-    if (type === "open") said = "";
+    if (type === "open" && !follow) said = "";
     end = type === "end" ? { run, reason: event.reason, message: event.message } : null;
     if (seq !== null || cursor) {
       cursor = { run, seq: seq ?? cursor?.seq ?? 0, ...(end && { ended: true }) };

@@ -140,6 +140,20 @@ test("text is the whole text", async () => {
   assert.equal(await text, "Hello, world");
 });
 
+test("the text of a follower is that of all its runs", async () => {
+  const { network, clock, server, say, end } = started();
+  const client = network.client();
+  const reader = client.stream(STREAM, { follow: true });
+  const text = reader.text();
+  await clock.run(500);
+  end("completed");
+  server.write(STREAM, (log) => log.open(runId(2)));
+  say("world");
+  await clock.run(500);
+  reader.close();
+  assert.equal(await text, "Hello, world");
+});
+
 test("the text of a run that did not complete is no text", async () => {
   const { network, clock, end } = started();
   const text = network.client().stream(STREAM).text();
