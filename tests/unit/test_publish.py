@@ -371,6 +371,24 @@ def test_a_disconnect_that_was_refused_halfway_is_done_by_its_repeat(
     assert api.state.subscribers(STREAM) == []
 
 
+def test_a_connection_that_cannot_be_closed_keeps_no_other_of_its_sub(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in ("c1", "c2", "c3"):
+        api.state.put_connection(Connection(id, Rights("u7", 2**40)), 0)
+    disconnect = api.gateway.disconnect
+
+    def broken(connection: str) -> None:
+        if connection == "c1":
+            raise Unavailable("HTTP status 500")
+        disconnect(connection)
+
+    monkeypatch.setattr(api.gateway, "disconnect", broken)
+    assert api.refusal("disconnect", sub="u7")["code"] == "unavailable"
+    assert api.gateway.disconnected == ["c2", "c3"]
+    assert api.state.connections_of("u7") == ["c1"]
+
+
 def test_delete_leaves_the_end(opened: Api) -> None:
     opened.call("append", **BASE, seq=2, chunks=["a"])
     assert opened.call("delete", stream=STREAM) == {"stream": STREAM, "deleted": 2}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from . import chunks as chunk_texts
 from . import ids, onecall
-from .errors import Invalid, TailraceError
+from .errors import Invalid, TailraceError, Unavailable
 from .log import Log, check_message
 from .ports import Gateway, State
 from .positions import check_position
@@ -211,11 +211,17 @@ class Publish:
     def _disconnect(self, call: _Call) -> Answer:
         sub = ids.check_sub(call.get("sub"))
         connections = self._state.connections_of(sub)
+        failed: Unavailable | None = None
         for connection in connections:
             # Closed first: nothing reaches it any more, and by its rows a call that is
             # repeated finds it.
-            self._gateway.disconnect(connection)
-            self._state.remove_connection(connection)
+            try:
+                self._gateway.disconnect(connection)
+                self._state.remove_connection(connection)
+            except Unavailable as error:  # the others do not wait for it
+                failed = error
+        if failed is not None:
+            raise failed
         return {"disconnected": len(connections)}
 
     def _one_call(self, call: _Call) -> Answer:
