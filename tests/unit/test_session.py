@@ -775,6 +775,15 @@ def test_of_too_many_connections_of_a_sub_the_oldest_is_closed(stage: Stage) -> 
     assert len(stage.state.connections_of("u7")) == QUOTAS.connections
 
 
+def test_connections_whose_frames_are_refused_count_as_well(stage: Stage) -> None:
+    for number in range(QUOTAS.connections + 1):
+        stage.clock.advance(1)
+        stage.connect(f"c{number}")
+        (told,) = stage.send(f"c{number}", type="subscribe", stream="other:1", n=1)
+        assert told["code"] == "forbidden"
+    assert stage.gateway.disconnected == ["c0"]
+
+
 def test_expired_tokens_are_nobodys_and_close_nobody(stage: Stage) -> None:
     """They come in without rights, under one name for all: a stranger's old token must
     not close a user's connection."""

@@ -116,17 +116,18 @@ class Session:
 
     def receive(self, id: str, body: Any) -> None:
         """Handle one message of a client. Answers it; raises nothing of its own."""
+        connection = None
         try:
             self._check_rate(id)
             connection = self._state.connection(id)
             if connection is None:
                 raise UnknownConnection("the server does not know this connection")
             self._handle(connection, frames.decode(body))
-            if not connection.streams and not connection.requests:
-                # Its first: behind the answer, for which somebody waits.
-                self._make_room(connection.rights.sub)
         except TailraceError as problem:
             self._refuse(id, problem, frames.echo(body))
+        if connection and not connection.streams and not connection.requests:
+            # Its first: behind the answer, for which somebody waits.
+            self._make_room(connection.rights.sub)
 
     # ---- frames ----------------------------------------------------------------------
 
