@@ -231,6 +231,28 @@ def test_publish_ends_with_its_run_while_its_input_is_silent(
     assert written(server) == ["a\n", "ö\n"]
 
 
+@pytest.mark.parametrize(
+    ("half", "options"), [(b'{"half":', ("--json",)), (b"\xc3", ())]
+)
+def test_a_line_that_the_end_of_the_run_has_cut_is_no_malformed_one(
+    server: LocalServer,
+    monkeypatch: pytest.MonkeyPatch,
+    half: bytes,
+    options: tuple[str, ...],
+) -> None:
+    def renew(*_: Any, **__: Any) -> Any:
+        raise Cancelled("stop")
+
+    monkeypatch.setattr(server.publish, "renew", renew)
+    reading, writing = os.pipe()
+    os.write(writing, b'"a"\n' + half)
+    with os.fdopen(reading, encoding="utf-8") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        code = app.run(("publish", STREAM, "--lease", "1", *options))
+    os.close(writing)
+    assert code == failures.ENDED
+
+
 def test_publish_says_what_stands_in_its_way(server: LocalServer, run: Run) -> None:
     with Producer(STREAM, transport=server.publish):
         code, _, err = run("publish", STREAM, "--on-active", "fail", stdin="a")

@@ -54,12 +54,18 @@ def publish(
         first = producer.already
         if first:
             console.print(f"[dim]{first} lines are in: going on behind them[/dim]")
-        for chunk in _paced(itertools.islice(chunks, first, None), rate):
-            producer.write(chunk)
-            now = time.monotonic()
-            if status is not None and now - shown_at >= _SHOW_SECONDS:
-                shown_at = now
-                _show(status, producer)
+        try:
+            for chunk in _paced(itertools.islice(chunks, first, None), rate):
+                producer.write(chunk)
+                now = time.monotonic()
+                if status is not None and now - shown_at >= _SHOW_SECONDS:
+                    shown_at = now
+                    _show(status, producer)
+        except Invalid:
+            # Of a line that the end of the run has cut.
+            if producer.error is not None:
+                raise producer.error from None
+            raise
     written = producer.already - first
     console.print(
         f"[green]completed[/green] {producer.run} "
