@@ -18,6 +18,7 @@ from tailrace.aisdk import (
     from_openai,
     from_text,
 )
+from tailrace.chunks import MAX_DEPTH, encode
 from tailrace.errors import Invalid
 
 
@@ -628,9 +629,24 @@ def test_the_librarys_objects_in_a_result_are_plain() -> None:
     assert chunk["output"] == [{"type": "text", "text": "4"}]
 
 
-def test_a_providers_output_that_is_too_large_for_a_chunk_is_null() -> None:
-    (chunk,) = ran("code_execution_tool_result", {"stdout": "x" * 28_000})
+class Unwritable:
+    def to_dict(self) -> Any:
+        raise TypeError("of the library's own")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"stdout": "x" * 28_000},
+        # As a chunk's, one deeper than a chunk may be.
+        json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH),
+        Unwritable(),
+    ],
+)
+def test_a_providers_output_that_fits_no_chunk_is_null(output: Any) -> None:
+    (chunk,) = ran("code_execution_tool_result", output)
     assert (chunk["type"], chunk["output"]) == ("tool-output-available", None)
+    encode(chunk)
 
 
 def test_bedrock_becomes_reasoning_text_and_tool_also_from_the_whole_response() -> None:

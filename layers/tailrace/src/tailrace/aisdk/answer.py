@@ -6,6 +6,7 @@ and `bedrock` call it. Every method returns the chunks that its call gives rise 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,6 @@ from .. import chunks
 from ..chunks import MAX_CHUNKS_BYTES
 from ..errors import Invalid
 from ..records import MAX_MESSAGE_CHARS
-
-# Of a chunk that has its type and its id, too.
-_MAX_OUTPUT_BYTES = MAX_CHUNKS_BYTES - 1_000
 
 Chunk = dict[str, Any]
 """A `UIMessageChunk`."""
@@ -121,14 +119,14 @@ class Answer:
 
     def own_output(self, id: str, output: Any) -> Chunk:
         """Return the chunk with what a tool of the provider's own answered: null where
-        it is too large for a chunk, because the job cannot make it smaller."""
-        try:
-            output = chunks.plain(output)
-            fits = chunks.size(chunks.encode(output)) <= _MAX_OUTPUT_BYTES
-        except (Invalid, ValueError, RecursionError):
-            fits = False
-        answered = self.tool_output(id, output if fits else None)
-        return {**answered, "providerExecuted": True}
+        it fits no chunk, because the job cannot make it fit."""
+        own = {"providerExecuted": True}
+        # Of pydantic, or whatever `to_dict` meets.
+        with contextlib.suppress(Exception):
+            answered = {**self.tool_output(id, chunks.plain(output)), **own}
+            if chunks.size(chunks.encode(answered)) <= MAX_CHUNKS_BYTES:
+                return answered
+        return {**self.tool_output(id, None), **own}
 
     def own_error(self, id: str, message: str) -> Chunk:
         """Return the chunk that says that a tool of the provider's own failed."""
