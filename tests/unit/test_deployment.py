@@ -272,29 +272,6 @@ def test_that_no_watcher_can_be_reached_is_said(
         reached.clear()
 
 
-def test_one_watcher_that_is_slow_is_no_gateway_out_of_reach(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is pushed to twice; what it is passed over with was not tried."""
-    world = World()
-    tried: list[str] = []
-
-    class Gateway:
-        def __init__(self, session: Any, url: str, *, connections: int) -> None: ...
-
-        def push(self, connection: str, frame: str) -> Push:
-            tried.append(connection)
-            return Push.SLOW
-
-    world.state.subscribe(Subscription(STREAM, "c1", 1, 2**40), 0)
-    transport, answer = opened(monkeypatch, world, Gateway)
-    for _ in range(40):
-        answer = transport.append(STREAM, answer.run, "w", answer.next, ["1"])
-        transport.renew(STREAM, answer.run, "w", lease=30, handed_over=True)
-    assert len(tried) == 2
-    assert caplog.records == []
-
-
 def test_a_process_makes_each_client_once(clients: dict[str, int]) -> None:
     first = find_transport(environ=TABLES)
     assert find_transport(environ=TABLES) is first

@@ -51,7 +51,7 @@ _CONNECTIONS = 128
 _INVOKE_SECONDS = 10
 # How long an `end` or a handover waits for the pushes of its stream, at most.
 _SETTLE_SECONDS = 1.0
-# So many pushes that failed, and none that did not, are told.
+# So many slices that could not be pushed, and none that could, are told.
 _IN_VAIN = 20
 # CloudFormation lets an account ask little at a time: for jobs that start together.
 _TRIES = 8
@@ -239,11 +239,10 @@ class _Complaint:
 
     def count(self, name: str, value: int) -> None:
         """Take what deliveries count. One client that is out of reach is no fault of
-        ours; where none is in reach, it is the gateway that is not. Tries count, not
-        what was dropped: a slow client drops all that it is passed over with."""
+        ours; where none is in reach, it is the gateway that is not."""
         if name == "SlicesPushed" and value:
             self._in_vain = 0
-        elif name == "PushesThrottled":
+        elif name == "SlicesDropped":
             self._in_vain += value
             if self._in_vain >= _IN_VAIN:
                 self._say("no watcher can be reached")
