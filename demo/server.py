@@ -283,7 +283,8 @@ _POLICY = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-        " connect-src 'self' ws://127.0.0.1:*; base-uri 'none'; form-action 'none';"
+        " connect-src 'self' ws://127.0.0.1:* http://127.0.0.1:*; base-uri 'none';"
+        " form-action 'none';"
         " frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",

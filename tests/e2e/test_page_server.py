@@ -138,4 +138,6 @@ def test_the_page_may_load_nothing_from_elsewhere(a_browser: Browser) -> None:
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+    # The client asks the socket's server whether it is there.
+    assert "ws://127.0.0.1:* http://127.0.0.1:*;" in policy
     assert "HttpOnly" in answer.headers["Set-Cookie"]
