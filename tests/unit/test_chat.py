@@ -599,11 +599,9 @@ def halfway() -> ChatStage:
     return stage
 
 
-def test_a_request_that_is_slow_is_left_to_repairs_for_a_while() -> None:
-    """As a subscription is: whoever waits for it holds up all others of its lane."""
-    stage = halfway()
+def hang_twice(stage: ChatStage) -> None:
+    """Let four batches meet a connection that answers no push: two are tried."""
     tries: list[str] = []
-    push = stage.gateway.push
 
     def hangs(connection: str, frame: str) -> Push:
         tries.append(frame)
@@ -614,6 +612,13 @@ def test_a_request_that_is_slow_is_left_to_repairs_for_a_while() -> None:
         stage.work("b")
         stage.feed()
     assert len(tries) == 2
+
+
+def test_a_request_that_is_slow_is_left_to_repairs_for_a_while() -> None:
+    """As a subscription is: whoever waits for it holds up all others of its lane."""
+    stage = halfway()
+    push = stage.gateway.push
+    hang_twice(stage)
     ((repair, seconds),) = stage.repairs.asked
     stage.gateway.push = push  # type: ignore[method-assign]
     stage.clock.advance(seconds)
@@ -661,17 +666,7 @@ def test_all_requests_of_a_connection_that_is_slow_are_left_to_repairs() -> None
     stage = halfway()
     for number in range(2, 10):
         stage.say({**RESUME, "requestId": f"r{number}"})
-    tries: list[str] = []
-
-    def hangs(connection: str, frame: str) -> Push:
-        tries.append(frame)
-        return Push.SLOW
-
-    stage.gateway.push = hangs  # type: ignore[method-assign]
-    for _ in range(4):
-        stage.work("b")
-        stage.feed()
-    assert len(tries) == 2
+    hang_twice(stage)
 
 
 def test_what_fails_just_after_a_repair_is_repaired_too() -> None:
