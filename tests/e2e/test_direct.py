@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 import time
 import uuid
@@ -214,13 +213,7 @@ def test_without_one_of_its_rights_a_producer_in_process_says_so_and_goes_on(
     caplog: pytest.LogCaptureFixture,
     action: str,
     resource: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Whatever a library has set up before: what is logged is looked at.
-    log = logging.getLogger("tailrace")
-    monkeypatch.setattr(log, "disabled", False)
-    monkeypatch.setattr(log, "propagate", True)
-    caplog.set_level(logging.WARNING, logger="tailrace")
     stack, stream = direct.stack, direct.new_stream()
     later = {"N": str(int(time.time()) + 600)}
     stack.iam.put_user_policy(UserName=policy_only, **deny(stack, action, resource))
@@ -230,7 +223,8 @@ def test_without_one_of_its_rights_a_producer_in_process_says_so_and_goes_on(
             by = time.monotonic() + TIMEOUT
             while "pushes to watchers fail" not in caplog.text:
                 assert time.monotonic() < by, "it says nothing"
-                # Anew each time: it is dropped by who learns that it is gone.
+                # Anew each time: the feed's net has its rights, may be the first to
+                # push to it, and drops what is gone.
                 stack.dynamodb.put_item(
                     TableName=stack.state_table,
                     Item={
