@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import Invalid
+from .records import MAX_LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,11 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             environ, "TAILRACE_RETENTION_HOURS", defaults.retention_hours, 1, 8_760
         ),
         lease_seconds=_number(
-            environ, "TAILRACE_LEASE_SECONDS", defaults.lease_seconds, 1, 43_200
+            environ,
+            "TAILRACE_LEASE_SECONDS",
+            defaults.lease_seconds,
+            1,
+            MAX_LEASE_SECONDS,
         ),
         delivery=delivery,
         push_interval=_number(environ, "TAILRACE_PUSH_INTERVAL", 0, 0, 5_000),

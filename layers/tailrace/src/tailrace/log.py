@@ -17,10 +17,9 @@ from . import chunks as chunk_texts
 from . import ids, rules
 from .errors import Busy, Invalid, Unavailable
 from .ports import Clock, Lease, LogStore, State
-from .records import MAX_MESSAGE_CHARS, Record
+from .records import MAX_LEASE_SECONDS, Record, check_lease, check_message
 from .rules import OnActive, Stamp
 
-MAX_LEASE_SECONDS = 43_200
 # A busy writer pauses after 500 ms (rule 5); a race lost takes 4 ms or more.
 _TRIES = 300
 _KNOWN_WRITERS = 1_000
@@ -377,11 +376,7 @@ class Log:
         return min(before, self.clock())
 
     def _lease(self, lease: int | None) -> int:
-        if lease is None:
-            return self.default_lease
-        if type(lease) is not int or not 1 <= lease <= MAX_LEASE_SECONDS:
-            raise Invalid(f"lease: must be 1 to {MAX_LEASE_SECONDS} seconds")
-        return lease
+        return self.default_lease if lease is None else check_lease(lease)
 
     def _owned_tail(self, stream: str, run: str, writer: str) -> Record:
         return rules.check_owner(self.store.last(stream), run, writer, self.clock())
@@ -432,16 +427,6 @@ class Log:
         ):
             return known
         return None
-
-
-def check_message(message: Any) -> None:
-    """Raise `Invalid` if `message` cannot be the text of an `end`."""
-    if message is not None and (
-        not isinstance(message, str) or len(message) > MAX_MESSAGE_CHARS
-    ):
-        raise Invalid(
-            f"message: must be text of at most {MAX_MESSAGE_CHARS} characters"
-        )
 
 
 def _check_seq(seq: int, behind: Record) -> None:

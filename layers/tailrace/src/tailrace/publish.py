@@ -12,10 +12,10 @@ from typing import Any, Literal
 from . import chunks as chunk_texts
 from . import ids, onecall
 from .errors import Invalid, TailraceError, Unavailable
-from .log import Log, check_message
+from .log import Log
 from .ports import Gateway, State
 from .positions import check_position
-from .records import Record
+from .records import Record, check_message
 from .replay import Replay
 from .rules import ended_by
 

@@ -15,6 +15,7 @@ from .errors import Invalid
 Kind = Literal["open", "data", "claim", "end"]
 
 MAX_MESSAGE_CHARS = 500
+MAX_LEASE_SECONDS = 43_200
 
 Item = dict[str, dict[str, Any]]
 """An item in DynamoDB's own JSON: `{"seq": {"N": "7"}, …}`."""
@@ -129,6 +130,23 @@ def from_item(item: Item) -> Record:
     if fields["kind"] not in _KINDS or fields["count"] < 1 or fields["seq"] < 1:
         raise Invalid("item is no record: kind, count or seq out of range")
     return Record(**fields)
+
+
+def check_message(message: Any) -> None:
+    """Raise `Invalid` if `message` cannot be the text of an `end`."""
+    if message is not None and (
+        not isinstance(message, str) or len(message) > MAX_MESSAGE_CHARS
+    ):
+        raise Invalid(
+            f"message: must be text of at most {MAX_MESSAGE_CHARS} characters"
+        )
+
+
+def check_lease(lease: Any) -> int:
+    """Return `lease` if a run may have it; else raise `Invalid`."""
+    if type(lease) is not int or not 1 <= lease <= MAX_LEASE_SECONDS:
+        raise Invalid(f"lease: must be 1 to {MAX_LEASE_SECONDS} seconds")
+    return lease
 
 
 def _text(item: Item, name: str) -> str:

@@ -15,6 +15,7 @@ import click
 from .. import __version__
 from ..deployment import Deployment, find, find_transport
 from ..errors import Invalid
+from ..records import MAX_LEASE_SECONDS
 from ..transports import Transport
 from . import failures
 
@@ -118,7 +119,12 @@ def cli(context: click.Context, stack: str | None, *, in_process: bool) -> None:
     show_default=True,
     help="What to do if another run is active.",
 )
-@click.option("--lease", type=click.IntRange(1, 43_200), default=30, show_default=True)
+@click.option(
+    "--lease",
+    type=click.IntRange(1, MAX_LEASE_SECONDS),
+    default=30,
+    show_default=True,
+)
 @click.option(
     "--min-interval", type=click.FloatRange(min=0), default=0.05, show_default=True
 )

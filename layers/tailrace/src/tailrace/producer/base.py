@@ -9,8 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from .. import chunks as chunk_texts
 from ..errors import Invalid
-from ..log import check_message
-from ..records import MAX_MESSAGE_CHARS
+from ..records import MAX_MESSAGE_CHARS, check_message
 from ..rules import OnActive
 from ..transports import Transport
 from .core import Core, Pace

@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 from .. import chunks as chunk_texts
 from ..chunks import MAX_CHUNKS_BYTES
 from ..errors import Busy, Invalid, StreamEnded, TooLarge, Unavailable
-from ..log import check_message
+from ..records import check_lease, check_message
 from ..transports import Answer, Reason
 from .calls import Append, Call, End, Renew
 from .opening import Opening
@@ -39,7 +39,6 @@ LOOK_EVERY = 4.0
 BACKOFF = 0.1
 BACKOFF_CAP = 5.0
 BUSY_CAP = 1.0
-MAX_LEASE = 43_200
 
 # What a waiting chunk costs beyond its text, so that a million empty ones count.
 _OVERHEAD = 100
@@ -69,13 +68,6 @@ class Pace:
         check_lease(self.lease)
         if not isinstance(self.buffer, int | float) or not self.buffer > 0:
             raise Invalid("buffer: must be bytes, more than 0")
-
-
-def check_lease(lease: int) -> int:
-    """Return `lease` if a run may have it; else raise `Invalid`."""
-    if type(lease) is not int or not 1 <= lease <= MAX_LEASE:
-        raise Invalid(f"lease: must be 1 to {MAX_LEASE} seconds")
-    return lease
 
 
 @dataclass(frozen=True, slots=True)
