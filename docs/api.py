@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
+from dataclasses import is_dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_overloads, is_typeddict
 
 import tailrace
+from tailrace import aisdk
+from tailrace.aisdk.streams import Options
 from tailrace.consumer.aio import Consumption
 from tailrace.consumer.events import Event
 from tailrace.errors import TailraceError
@@ -36,6 +42,17 @@ SECTIONS: dict[str, list[Any]] = {
     ],
     "Tokens": [tailrace.mint_token],
     "Consumers": [tailrace.consume, Consumption, Event],
+    "The AI SDK's chunks (`tailrace.aisdk`)": [
+        aisdk.from_openai,
+        aisdk.from_anthropic,
+        aisdk.from_bedrock,
+        aisdk.from_text,
+        Options,
+        aisdk.merged,
+        aisdk.Answer,
+        aisdk.ToolCall,
+        aisdk.UpstreamError,
+    ],
 }
 
 
@@ -65,6 +82,14 @@ def _describe(thing: Any) -> Iterator[str]:
         yield from _call(thing.__name__, thing)
         return
     yield _text(thing.__doc__)
+    if is_typeddict(thing) or is_dataclass(thing):
+        fields = inspect.get_annotations(thing)
+        listed = "\n".join(
+            f"{name}: {_bare(one)}"
+            for name, one in fields.items()
+            if not name.startswith("_")
+        )
+        yield f"```python\n{listed}\n```\n"
     if issubclass(thing, BaseException | dict):
         return
     constructor = thing.__dict__.get("__init__") or getattr(thing, "__init__", None)
@@ -73,6 +98,10 @@ def _describe(thing: Any) -> Iterator[str]:
             yield "Its arguments and attributes are those of `Producer`.\n"
         elif thing is not Consumption:
             yield from _call(thing.__name__, constructor)
+    elif thing is aisdk.Answer:
+        yield from _call(thing.__name__, constructor)
+    for name, doc in _attributes(constructor):
+        yield f"- **`{name}`**: {_line(doc)}"
     for name, member in _members(thing):
         if isinstance(member, property):
             yield f"- **`{name}`**: {_line(member.__doc__)}"
@@ -81,6 +110,26 @@ def _describe(thing: Any) -> Iterator[str]:
         if inspect.isfunction(member):
             begin = "await " if inspect.iscoroutinefunction(member) else ""
             yield from _call(f"{begin}{name}", member)
+
+
+def _attributes(constructor: Any) -> Iterator[tuple[str, str]]:
+    """Yield the public attributes that have a docstring, and that."""
+    if not inspect.isfunction(constructor):
+        return
+    try:
+        source = inspect.getsource(constructor)
+    except OSError:  # made by `dataclass`
+        return
+    definition = ast.parse(textwrap.dedent(source)).body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    for one, following in pairwise(definition.body):
+        match one, following:
+            case (
+                ast.Assign(targets=[ast.Attribute(attr=name)])
+                | ast.AnnAssign(target=ast.Attribute(attr=name)),
+                ast.Expr(value=ast.Constant(value=str(doc))),
+            ) if not name.startswith("_"):
+                yield name, doc
 
 
 def _members(thing: type) -> Iterator[tuple[str, Any]]:
@@ -92,6 +141,13 @@ def _members(thing: type) -> Iterator[tuple[str, Any]]:
 
 
 def _call(name: str, function: Any) -> Iterator[str]:
+    calls = [_signature(name, one) for one in get_overloads(function) or [function]]
+    yield "```python\n" + "\n".join(calls) + "\n```\n"
+    if function.__doc__:
+        yield _text(function.__doc__)
+
+
+def _signature(name: str, function: Any) -> str:
     signature = inspect.signature(function)
     parameters: list[str] = []
     for one in signature.parameters.values():
@@ -107,14 +163,20 @@ def _call(name: str, function: Any) -> Iterator[str]:
     result = signature.return_annotation
     arrow = "" if function.__name__ == "__init__" else f" -> {result}"
     call = f"{name}({', '.join(parameters)}){arrow}"
-    if len(call) > WIDTH:
-        listed = "".join(f"    {one},\n" for one in parameters)
-        call = f"{name}(\n{listed}){arrow}"
-    yield f"```python\n{call}\n```\n"
-    yield _text(function.__doc__)
+    if len(call) <= WIDTH:
+        return call
+    listed = "".join(f"    {one},\n" for one in parameters)
+    return f"{name}(\n{listed}){arrow}"
+
+
+def _bare(annotation: Any) -> str:
+    """Return an annotation as it was written; a TypedDict has references."""
+    return str(getattr(annotation, "__forward_arg__", annotation))
 
 
 def _default(value: Any) -> str:
+    if callable(value):
+        return f"{value.__module__}.{value.__name__}"
     return "…" if isinstance(value, str) and len(value) > LONG else repr(value)
 
 

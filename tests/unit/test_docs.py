@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import tailrace
-from tailrace import Producer, consume, new_run
+from tailrace import Producer, aisdk, consume, new_run
 from tailrace.cli import failures
 from tailrace.producer import aio, sync
 from tests.support.local_server import RING, LocalServer
@@ -266,6 +266,8 @@ def test_the_api_reference_is_that_of_the_code() -> None:
     assert written == module.write(), "run `python docs/api.py`"
     missing = [name for name in tailrace.__all__ if f"`{name}`" not in written]
     assert missing == ["__version__"]
+    missing = [name for name in aisdk.__all__ if f"### `{name}`" not in written]
+    assert missing == ["Chunk"]
 
 
 def test_the_package_brings_its_licence_and_says_what_it_is(tmp_path: Path) -> None:

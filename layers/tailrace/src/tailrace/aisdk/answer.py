@@ -51,6 +51,9 @@ class Answer:
 
     Steps follow each other; the chunks that end one are held back until the next begins
     or `finish`, because the outputs of its tools belong into it.
+
+    A job calls `begin_step`, `finish`, `tool_output` and `tool_error`; whoever reads a
+    model's events calls the others, which tell the parts of a step apart by `key`.
     """
 
     def __init__(

@@ -40,20 +40,20 @@ class Asked:
         return id if meant and isinstance(id, str) and id else self.run
 
 
-Answer = Callable[[Asked, Producer], Any]
+Job = Callable[[Asked, Producer], Any]
 Handler = Callable[..., None]
 
 
 @overload
-def job(answer: Answer) -> Handler: ...
+def job(answer: Job) -> Handler: ...
 @overload
 def job(
     *, resume: Literal["continue", "restart"] = "restart", **options: Any
-) -> Callable[[Answer], Handler]: ...
+) -> Callable[[Job], Handler]: ...
 
 
 def job(
-    answer: Answer | None = None,
+    answer: Job | None = None,
     *,
     resume: Literal["continue", "restart"] = "restart",
     **options: Any,
