@@ -20,14 +20,15 @@ from tailrace.adapters.memory import MemoryLog, MemoryState
 from tailrace.consumer import cursor, wire
 from tailrace.delivery import Delivery
 from tailrace.log import Log
-from tailrace.ports import Push, Subscription
+from tailrace.ports import Push
 from tailrace.positions import check_position
 from tailrace.producer.calls import Append
 from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
 from tailrace.records import Record
 from tailrace.replay import Replay
-from tailrace.transports import Answer
+from tailrace.watchers import Subscription
+from tailrace.writers import Answer
 
 ROUNDS = 7
 COUNT = 10_000
@@ -85,7 +86,10 @@ def best(work: Callable[[], object]) -> float:
 
 def write() -> None:
     """A producer's core: chunks in, appends out, each answered at once."""
-    core = Core(Opening(STREAM, "w", lease=30), Pace(min_interval=0, buffer=FAR))
+    core = Core(
+        Opening(STREAM, "w", lease=30, randomness=bytes(10)),
+        Pace(min_interval=0, buffer=FAR),
+    )
     now, upto = 0.0, 1
     core.step(now)
     core.answered(Answer("", upto), now)

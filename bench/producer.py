@@ -31,9 +31,9 @@ from tailrace.adapters.memory import MemoryLog, MemoryState
 from tailrace.log import Log
 from tailrace.producer.core import Pace
 from tailrace.records import Record
-from tailrace.transports import Answer, Transport
 from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
+from tailrace.writers import Answer, Transport
 
 PUT_SECONDS = 0.006
 STREAM = "bench"

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from tailrace import tokens
 from tailrace.deployment import find_transport
-from tailrace.transports import Transport
+from tailrace.writers import Transport
 from tests.simulation.kernel import START, Kernel, Process
 
 from . import wire

@@ -25,7 +25,7 @@ from tailrace.consumer.wire import encode as encode_frame
 from tailrace.errors import TailraceError
 from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
-from tailrace.transports import Transport
+from tailrace.writers import Transport
 from tests.simulation.kernel import Process
 
 from . import wire
@@ -64,7 +64,7 @@ class Answer:
         self._begun = cloud.kernel.now
         self._transport = transport
         self.core = Core(
-            Opening(stream, "0123456789abcdef0123", lease=30),
+            Opening(stream, "0123456789abcdef0123", lease=30, randomness=bytes(10)),
             Pace(min_interval=interval),
         )
         cloud.kernel.start(self.process, self._play, self._stopped)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tailrace.ports import Connection, Lease, Request, Rights, Subscription
+from tailrace.ports import Lease
+from tailrace.watchers import Connection, Request, Rights, Subscription
 
 RIGHTS = Rights("user-7", 2_000_000_000, ("chat:*",), ("chat:42",))
 LATER = 2_000_000_000

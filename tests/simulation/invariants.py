@@ -21,8 +21,9 @@ from tailrace.errors import (
     Superseded,
     TailraceError,
 )
-from tailrace.ports import Lease, Push, Share, Subscription
+from tailrace.ports import Lease, Push
 from tailrace.records import Record
+from tailrace.watchers import Share, Subscription
 
 from .contents import content, merged, whose
 

@@ -21,9 +21,9 @@ from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
 from tailrace.producer.values import encode
 from tailrace.rules import OnActive
-from tailrace.transports import Transport
 from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
+from tailrace.writers import Transport
 
 from .contents import said
 from .kernel import START, Killed, Process
@@ -164,11 +164,15 @@ class _Loop:
 def _ask_wrongly(stream: str, dice: random.Random) -> None:
     """Name what there is not: the job is told before anything happens."""
     run = ids.new_run(START, dice.randbytes(10))
+
+    def opening(**options: Any) -> Opening:
+        return Opening(stream, "w", lease=5, randomness=bytes(10), **options)
+
     wrong: list[Callable[[], object]] = [
-        lambda: Opening(stream, "w", resume="sometimes", lease=5),  # type: ignore[arg-type]
-        lambda: Opening(stream, "w", resume="continue", lease=5),
-        lambda: Opening(stream, "w", run=run, seq=4, lease=5),
-        lambda: Opening(stream, "w", on_active="perhaps", lease=5),  # type: ignore[arg-type]
+        lambda: opening(resume="sometimes"),
+        lambda: opening(resume="continue"),
+        lambda: opening(run=run, seq=4),
+        lambda: opening(on_active="perhaps"),
         lambda: Pace(min_interval=-1),
         lambda: Pace(buffer=0),
         lambda: Pace(lease=0),

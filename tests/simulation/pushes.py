@@ -15,8 +15,8 @@ from tailrace.audience import from_event, to_event
 from tailrace.delivery import Delivered, Delivery
 from tailrace.direct import Direct, RecentSubscribers
 from tailrace.fanout import Fanout
-from tailrace.ports import Share
 from tailrace.records import Record
+from tailrace.watchers import Share
 
 from .feed import RESERVE, TIMEOUT
 from .invariants import RATE

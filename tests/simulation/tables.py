@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tailrace.errors import Unavailable
-from tailrace.ports import Connection, Lease, Request, Rights, Subscription
+from tailrace.ports import Lease
 from tailrace.records import Record
+from tailrace.watchers import Connection, Request, Rights, Subscription
 
 if TYPE_CHECKING:
     from .world import World

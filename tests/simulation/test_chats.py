@@ -13,9 +13,10 @@ from tailrace import courier, dialect, pushing
 from tailrace.chat import Chats
 from tailrace.courier import Carried, Courier
 from tailrace.log import Look
-from tailrace.ports import Push, Request
+from tailrace.ports import Push
 from tailrace.pushing import Pusher
 from tailrace.records import Record
+from tailrace.watchers import Request
 from tests.simulation.chats import play
 from tests.simulation.world import Violation
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tests.simulation.chats  # noqa: F401 - it has invariants of its own
 from tailrace import rules
-from tailrace.ports import Subscription
+from tailrace.watchers import Subscription
 from tests.simulation import invariants
 from tests.simulation.world import World
 

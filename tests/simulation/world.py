@@ -17,11 +17,12 @@ from tailrace.direct import Telling
 from tailrace.errors import Unavailable
 from tailrace.fanout import Fanout
 from tailrace.log import Log
-from tailrace.ports import Lease, LogStore, Request, Subscription
+from tailrace.ports import Lease, LogStore
 from tailrace.publish import Publish
 from tailrace.quotas import Quotas
 from tailrace.records import Record
 from tailrace.session import Session
+from tailrace.watchers import Request, Subscription
 
 from . import invariants, tables
 from .faults import Faults

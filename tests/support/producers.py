@@ -9,8 +9,8 @@ from typing import Any
 from tailrace.producer.calls import Append, Call, Renew
 from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
-from tailrace.rules import OnActive
-from tailrace.transports import Answer, Reason
+from tailrace.rules import OnActive, Reason
+from tailrace.writers import Answer
 from tests.support.worlds import NOW, STREAM, run_id
 
 
@@ -102,7 +102,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         opening = self.opening or Opening(
-            STREAM, "w", run=run_id(1), lease=self.pace.lease
+            STREAM, "w", run=run_id(1), lease=self.pace.lease, randomness=bytes(10)
         )
         self.core = Core(opening, self.pace)
         self.sent: list[Sent] = []

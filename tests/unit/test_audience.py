@@ -12,7 +12,8 @@ from tailrace.audience import from_event, to_event, window
 from tailrace.delivery import Delivery
 from tailrace.errors import Invalid, Unavailable
 from tailrace.fanout import Change, Fanout
-from tailrace.ports import Push, Request, Share, Subscription
+from tailrace.ports import Push
+from tailrace.watchers import Request, Share, Subscription
 from tests.support.worlds import STREAM, World, run_id
 
 R1 = run_id(1)

@@ -20,8 +20,9 @@ from tailrace.chat import (
 from tailrace.courier import Courier
 from tailrace.delivery import ERRANDS_MS, PASS_OVER_MS, Delivery
 from tailrace.errors import Unavailable
-from tailrace.ports import Push, Request
+from tailrace.ports import Push
 from tailrace.session import Session
+from tailrace.watchers import Request
 from tests.support.worlds import STREAM
 from tests.unit.test_session import ORIGIN, Stage
 

@@ -37,8 +37,9 @@ from tailrace.delivery import Delivery
 from tailrace.errors import Forbidden, TooMany
 from tailrace.fanout import Change, Fanout
 from tailrace.frames import MAX_STREAMS
-from tailrace.ports import Connection, Push, Rights
+from tailrace.ports import Push
 from tailrace.session import Session
+from tailrace.watchers import Connection, Rights
 from tests.support.worlds import NOW, STREAM, World, run_id
 
 SEEDS = int(os.environ.get("SEEDS", "300"))

@@ -12,7 +12,8 @@ import pytest
 
 from tailrace.delivery import PASS_OVER_MS, Delivery
 from tailrace.errors import Unavailable
-from tailrace.ports import Push, Subscription
+from tailrace.ports import Push
+from tailrace.watchers import Subscription
 from tests.support.worlds import STREAM, World, run_id
 
 R1 = run_id(1)

@@ -16,10 +16,11 @@ from tailrace.adapters.apigateway import GatewayRefused
 from tailrace.deployment import Deployment, find, find_keys, find_transport
 from tailrace.errors import Invalid
 from tailrace.ids import new_run
-from tailrace.ports import Push, Subscription
-from tailrace.transports import Answer
+from tailrace.ports import Push
 from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
+from tailrace.watchers import Subscription
+from tailrace.writers import Answer
 from tests.support.worlds import STREAM, World
 
 OUTPUTS = {

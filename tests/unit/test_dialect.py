@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tailrace import chunks, dialect, rules
 from tailrace.dialect import NOTHING, START, Step, shift_of, steps
-from tailrace.ports import Request
 from tailrace.records import Record
 from tailrace.slices import MAX_FRAME_BYTES
+from tailrace.watchers import Request
 from tests.support.uimessages import messages
 from tests.support.worlds import STREAM, opened, run_id, stamp
 

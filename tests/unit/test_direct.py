@@ -14,8 +14,9 @@ from tailrace.delivery import Delivery
 from tailrace.direct import AHEAD_MS, LIST_MS, Direct, RecentSubscribers, Telling
 from tailrace.errors import Unavailable
 from tailrace.log import Log
-from tailrace.ports import Push, Share, Subscription
+from tailrace.ports import Push
 from tailrace.records import Record
+from tailrace.watchers import Share, Subscription
 from tests.support.worlds import STREAM, World, run_id
 
 R1, R2 = run_id(1), run_id(2)

@@ -10,8 +10,9 @@ import pytest
 from tailrace.delivery import Delivery
 from tailrace.errors import Invalid, Unavailable
 from tailrace.fanout import Change, Fanout, decode
-from tailrace.ports import Push, Subscription
+from tailrace.ports import Push
 from tailrace.records import to_item
+from tailrace.watchers import Subscription
 from tests.support.worlds import STREAM, World, run_id
 
 R1 = run_id(1)

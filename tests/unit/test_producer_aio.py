@@ -16,13 +16,13 @@ import pytest
 
 from tailrace import chunks
 from tailrace.errors import Busy, Cancelled, Invalid, StreamEnded, Unavailable
-from tailrace.ports import Subscription
 from tailrace.producer import aio
 from tailrace.producer.aio import AsyncProducer
 from tailrace.producer.base import ERROR_MESSAGE, PublicError
 from tailrace.records import Record
-from tailrace.transports import Answer
 from tailrace.transports.in_process import InProcess
+from tailrace.watchers import Subscription
+from tailrace.writers import Answer
 from tests.support.worlds import NOW, STREAM, World
 
 PATIENCE = 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ from tailrace.errors import (
     Unavailable,
 )
 from tailrace.producer.opening import Opening
-from tailrace.transports import Answer
 from tailrace.transports.in_process import InProcess
+from tailrace.writers import Answer
 from tests.support.worlds import NOW, STREAM, World, run_id
 
 R1, R2 = run_id(1), run_id(2)
@@ -68,8 +69,9 @@ def transport(world: World) -> InProcess:
     return InProcess(world.log)
 
 
-def opening(writer: str, **options: Any) -> Opening:
-    return Opening(STREAM, writer, **{"lease": 30, **options})
+def opening(writer: str, stream: str = STREAM, **options: Any) -> Opening:
+    options = {"lease": 30, "randomness": secrets.token_bytes(10), **options}
+    return Opening(stream, writer, **options)
 
 
 def send(transport: InProcess, writer: str, **options: Any) -> tuple[str, Answer]:
@@ -378,6 +380,5 @@ def test_a_restart_whose_run_was_cancelled_meanwhile_is_not_begun_again(
 def test_arguments_that_make_no_sense_are_refused(
     wrong: dict[str, Any], named: str
 ) -> None:
-    arguments = {"stream": STREAM, "writer": "w", "lease": 30, **wrong}
     with pytest.raises(Invalid, match=named):
-        Opening(**arguments)
+        opening(**{"writer": "w", **wrong})

@@ -38,9 +38,9 @@ from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
 from tailrace.publish import Publish
 from tailrace.records import Record
-from tailrace.transports import Transport
 from tailrace.transports.function import PublishFunction
 from tailrace.transports.in_process import InProcess
+from tailrace.writers import Transport
 from tests.support.fake_lambda import FakeLambda
 from tests.support.invariants import check_log
 from tests.support.schedule import FATES, Actor, FaultyStore
@@ -114,7 +114,9 @@ class Attempt:
             give_up_after=chance.choice([0, 3, 30]),
             wait=chance.choice([0, 15]),
         )
-        opening = Opening(STREAM, self.name, run=RUN, resume=resume, lease=10)
+        opening = Opening(
+            STREAM, self.name, run=RUN, resume=resume, lease=10, randomness=bytes(10)
+        )
         self.core = Core(opening, pace)
         self._schedule = schedule
         self._upto: int | None = None

@@ -24,13 +24,13 @@ from tailrace.errors import (
     TooLarge,
     Unavailable,
 )
-from tailrace.ports import Subscription
 from tailrace.producer import sync
 from tailrace.producer.base import ERROR_MESSAGE, PublicError
 from tailrace.producer.sync import Producer
 from tailrace.records import Record
-from tailrace.transports import Answer
 from tailrace.transports.in_process import InProcess
+from tailrace.watchers import Subscription
+from tailrace.writers import Answer
 from tests.support.worlds import NOW, STREAM, World, run_id
 
 PATIENCE = 30

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.errors import Unavailable
-from tailrace.ports import Connection, Rights, Subscription
 from tailrace.publish import Publish
+from tailrace.watchers import Connection, Rights, Subscription
 from tests.support.worlds import NOW, STREAM, World, run_id
 from tests.unit.test_chunks import JSON
 

@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 
 from tailrace.adapters.relay import LambdaRelay
-from tailrace.ports import Share, Subscription
+from tailrace.watchers import Share, Subscription
 
 
 def share(frame: str = "{}") -> Share:

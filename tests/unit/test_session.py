@@ -12,7 +12,7 @@ from tailrace import tokens
 from tailrace.delivery import Delivery
 from tailrace.direct import LIST_MS
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
-from tailrace.ports import Push, Subscription
+from tailrace.ports import Push
 from tailrace.quotas import ANSWER_BYTES, Quotas
 from tailrace.session import (
     AGAIN_MS,
@@ -20,6 +20,7 @@ from tailrace.session import (
     RECENT_MS,
     Session,
 )
+from tailrace.watchers import Subscription
 from tests.support.worlds import STREAM, World, run_id
 
 UTF8: Any = {"ensure_ascii": False}

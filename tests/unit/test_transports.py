@@ -19,11 +19,11 @@ from tailrace.errors import (
     TooLarge,
     Unavailable,
 )
-from tailrace.ports import Subscription
 from tailrace.publish import Publish
-from tailrace.transports import Answer, Transport
 from tailrace.transports.function import NoAnswer, PublishFunction
 from tailrace.transports.in_process import InProcess
+from tailrace.watchers import Subscription
+from tailrace.writers import Answer, Transport
 from tests.support.fake_lambda import FakeLambda
 from tests.support.worlds import NOW, STREAM, World, run_id
 

@@ -21,7 +21,7 @@ from tailrace.adapters.calls import local_clock
 from tailrace.errors import Unavailable, from_dict
 from tailrace.producer.core import Core, Pace
 from tailrace.producer.opening import Opening
-from tailrace.transports import Answer, Transport
+from tailrace.writers import Answer, Transport
 
 PACE = Pace(min_interval=0)
 
@@ -110,7 +110,12 @@ class Writer:
     """Drives one run's core: makes the call that is due, whenever something happens."""
 
     def __init__(self, stream: str, pipeline: Pipeline) -> None:
-        opening = Opening(stream, secrets.token_hex(10), lease=PACE.lease)
+        opening = Opening(
+            stream,
+            secrets.token_hex(10),
+            lease=PACE.lease,
+            randomness=secrets.token_bytes(10),
+        )
         self._core = Core(opening, PACE)
         self._pipeline = pipeline
         self._loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import chunks
 from .errors import Invalid
-from .ports import Share, Subscription
+from .watchers import Share, Subscription
 
 SHARE = 100
 """How many subscriptions one invocation serves."""

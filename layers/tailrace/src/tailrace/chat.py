@@ -23,18 +23,10 @@ from .errors import (
     Unavailable,
 )
 from .log import Log, Look
-from .ports import (
-    Connection,
-    Gateway,
-    Jobs,
-    Push,
-    Repair,
-    Repairs,
-    Request,
-    State,
-)
+from .ports import Gateway, Jobs, Push, Repair, Repairs, State
 from .pushing import Count
 from .records import Record
+from .watchers import Connection, Request
 
 MAX_REQUESTS = 50
 # How long a job may take to begin.

@@ -13,18 +13,10 @@ from dataclasses import dataclass
 
 from .dialect import Step, steps
 from .errors import Unavailable
-from .ports import (
-    Clock,
-    Gateway,
-    LogStore,
-    Push,
-    Repair,
-    Repairs,
-    Request,
-    State,
-)
+from .ports import Clock, Gateway, LogStore, Push, Repair, Repairs, State
 from .pushing import Count, Pusher
 from .records import Record
+from .watchers import Request
 
 # A repair is asked for once in its delay and this, however many pushes fail meanwhile.
 _REPAIR_MS = 5_000

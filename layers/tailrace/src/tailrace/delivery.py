@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from .audience import PUSHES_PER_SECOND, SHARE, window
 from .errors import Unavailable
-from .ports import Clock, Gateway, Push, Relay, Request, Share, Subscription
+from .ports import Clock, Gateway, Push, Relay
 from .pushing import Count, Pusher
 from .records import Record
 from .slices import merge
+from .watchers import Request, Share, Subscription
 
 if TYPE_CHECKING:
     from .courier import Courier

@@ -40,9 +40,9 @@ from .direct import Telling
 from .errors import Invalid
 from .log import Log
 from .ports import LogStore
-from .transports import Transport
 from .transports.function import PublishFunction
 from .transports.in_process import InProcess
+from .writers import Transport
 
 # As many calls as there may be producers at once: a pool that is too small throws
 # connections away.

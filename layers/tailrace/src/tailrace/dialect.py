@@ -14,8 +14,8 @@ from itertools import pairwise
 from . import chunks as chunk_texts
 from .compaction import compact
 from .frames import encode
-from .ports import Request
 from .records import Record
+from .watchers import Request
 
 NOTHING = -2
 """`Request.sent` before any frame was accepted."""

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from .delivery import Delivery, Subscribers
-from .ports import Clock, LogStore, Request, Subscription
+from .ports import Clock, LogStore
 from .pushing import Count
 from .records import Record
+from .watchers import Request, Subscription
 
 LIST_MS = 1_000
 """How old the list of a stream's subscribers may be."""

@@ -13,9 +13,10 @@ from typing import Any
 
 from .delivery import Delivery
 from .errors import Invalid
-from .ports import Clock, Share
+from .ports import Clock
 from .pushing import Count
 from .records import Record, from_item
+from .watchers import Share
 
 
 @dataclass(frozen=True, slots=True)

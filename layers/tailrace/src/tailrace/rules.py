@@ -23,6 +23,8 @@ from .errors import (
 from .records import Record
 
 OnActive = Literal["supersede", "fail"]
+Reason = Literal["completed", "error"]
+"""How a writer ends its own run."""
 EndReason = Literal["completed", "error", "cancelled", "producer_lost"]
 
 PRODUCER_LOST = "producer_lost"

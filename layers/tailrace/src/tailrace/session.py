@@ -26,11 +26,12 @@ from .errors import (
     Unsupported,
 )
 from .log import Log
-from .ports import Clock, Connection, Gateway, Push, Rights, State, Subscription
+from .ports import Clock, Gateway, Push, State
 from .positions import Position
 from .quotas import Answer, Quotas, Rate, Spent
 from .replay import Replay
 from .rules import ended_by
+from .watchers import Connection, Rights, Subscription
 
 if TYPE_CHECKING:
     from .chat import Chats

@@ -13,7 +13,7 @@ import jwt
 
 from .errors import Invalid, Unauthorized
 from .ids import check_stream, check_sub
-from .ports import Rights
+from .watchers import Rights
 
 AUDIENCE = "tailrace"
 ALGORITHM = "HS256"

@@ -13,8 +13,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ..errors import Invalid, Unavailable
-from ..ports import Connection, Lease, Request, Rights, Subscription
+from ..ports import Lease
 from ..records import Item, Record, from_item, to_item
+from ..watchers import Connection, Request, Rights, Subscription
 from .calls import attempt, code
 from .requests import (
     HERE,

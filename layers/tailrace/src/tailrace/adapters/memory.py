@@ -13,16 +13,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ..ports import (
-    Connection,
-    Lease,
-    Push,
-    Repair,
-    Request,
-    Rights,
-    Subscription,
-)
+from ..ports import Lease, Push, Repair
 from ..records import Record
+from ..watchers import Connection, Request, Rights, Subscription
 
 
 class MemoryLog:

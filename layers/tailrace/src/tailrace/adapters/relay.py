@@ -9,8 +9,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError
 
 from ..audience import to_event
-from ..ports import Share
 from ..pushing import Count
+from ..watchers import Share
 from .calls import status
 
 # Of one audience: beyond, one share waits for another.

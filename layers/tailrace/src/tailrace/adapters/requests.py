@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..ports import Request
 from ..records import Item
+from ..watchers import Request
 from .rows import Key, Rows
 
 REQUEST = "request"

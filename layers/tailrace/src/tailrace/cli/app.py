@@ -16,7 +16,7 @@ from .. import __version__
 from ..deployment import Deployment, find, find_transport
 from ..errors import Invalid
 from ..records import MAX_LEASE_SECONDS
-from ..transports import Transport
+from ..writers import Transport
 from . import failures
 
 DEFAULT_STACK = "tailrace"

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ..errors import Invalid
 from ..producer.sync import Producer
-from ..transports import Transport
+from ..writers import Transport
 
 # The progress is for people: a few times a second is enough.
 _SHOW_SECONDS = 0.1

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ..transports import Transport
+from ..writers import Transport
 
 COLOURS = {
     "active": "green",

@@ -22,7 +22,8 @@ from typing import Any, Self, TypeVar
 
 from ..deployment import find_transport
 from ..errors import Invalid, TailraceError
-from ..transports import Answer, Reason, Transport
+from ..rules import Reason
+from ..writers import Answer, Transport
 from .base import Base, HandOver, OnStop, not_ended
 from .core import Core
 from .values import encode

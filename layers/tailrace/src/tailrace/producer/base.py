@@ -11,7 +11,7 @@ from .. import chunks as chunk_texts
 from ..errors import Invalid
 from ..records import MAX_MESSAGE_CHARS, check_message
 from ..rules import OnActive
-from ..transports import Transport
+from ..writers import Transport
 from .core import Core, Pace
 from .opening import Opening, Resume
 
@@ -111,6 +111,7 @@ class Base:
             on_active=on_active,
             lease=lease,
             meta=meta,
+            randomness=secrets.token_bytes(10),
         )
         self._core = Core(opening, pace)
         self._stream = stream

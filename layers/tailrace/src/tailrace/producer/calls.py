@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..transports import Answer, Reason, Transport
+from ..rules import Reason
+from ..writers import Answer, Transport
 
 
 class Call(Protocol):

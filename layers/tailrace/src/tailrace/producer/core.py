@@ -26,7 +26,8 @@ from .. import chunks as chunk_texts
 from ..chunks import MAX_CHUNKS_BYTES
 from ..errors import Busy, Invalid, StreamEnded, TooLarge, Unavailable
 from ..records import check_lease, check_message
-from ..transports import Answer, Reason
+from ..rules import Reason
+from ..writers import Answer
 from .calls import Append, Call, End, Renew
 from .opening import Opening
 

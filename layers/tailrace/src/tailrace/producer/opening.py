@@ -6,13 +6,12 @@ how the one before was refused.
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, Literal
 
 from .. import ids
 from ..errors import Busy, Invalid, StreamEnded, Superseded, TailraceError, Unavailable
 from ..rules import OnActive
-from ..transports import Answer, Transport
+from ..writers import Answer, Transport
 
 Resume = Literal["continue", "restart"]
 
@@ -24,7 +23,7 @@ class Opening:
     on from what it has learnt.
 
     Run ids are made here and not by the server, so that an `open` whose answer was lost
-    is repeated by name.
+    is repeated by name: from `randomness`, 10 bytes.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class Opening:
         on_active: OnActive = "supersede",
         lease: int,
         meta: dict[str, Any] | None = None,
-        randomness: bytes | None = None,
+        randomness: bytes,
     ) -> None:
         if resume not in (None, "continue", "restart"):
             raise Invalid('resume: must be "continue" or "restart"')
@@ -57,7 +56,7 @@ class Opening:
         self._on_active = on_active
         self._lease = lease
         self._meta = meta
-        self._randomness = randomness or secrets.token_bytes(10)
+        self._randomness = randomness
         # A resumed run is claimed first: to open it would write `producer_lost` for all
         # to see where the one before it is past due.
         self._claiming = resume is not None

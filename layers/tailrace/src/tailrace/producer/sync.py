@@ -25,7 +25,8 @@ from typing import Any, Self, TypeVar
 
 from ..deployment import find_transport
 from ..errors import Invalid
-from ..transports import Answer, Reason, Transport
+from ..rules import Reason
+from ..writers import Answer, Transport
 from .base import Base, HandOver, OnStop, not_ended
 from .calls import Call
 from .core import Core

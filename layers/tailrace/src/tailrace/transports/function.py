@@ -8,8 +8,8 @@ from typing import Any
 
 from ..adapters.calls import AwsClock, attempt
 from ..errors import Unavailable, from_dict
-from ..rules import OnActive
-from . import Answer, Reason
+from ..rules import OnActive, Reason
+from ..writers import Answer
 
 
 class NoAnswer(Unavailable):

@@ -10,8 +10,8 @@ from ..log import Log
 from ..ports import Gateway, Push
 from ..publish import Publish
 from ..records import Record
-from ..rules import OnActive
-from . import Answer, Reason
+from ..rules import OnActive, Reason
+from ..writers import Answer
 
 
 class InProcess:
