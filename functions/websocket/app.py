@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from tailrace import wiring
 from tailrace.config import starts_in_lambda
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
+from tailrace.frames import SUBPROTOCOL
 from tailrace.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from tailrace.session import Session
 
-SUBPROTOCOL = "tailrace.v1"
 BEARER = "bearer."
 
 telemetry = Telemetry()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from tailrace import chunks, tokens
 from tailrace.chat import Chats
@@ -19,6 +19,7 @@ from tailrace.courier import Courier
 from tailrace.delivery import Delivery
 from tailrace.errors import TailraceError, Unavailable
 from tailrace.fanout import Fanout
+from tailrace.rules import Reason
 from tailrace.session import Session
 
 from .chat_faults import BEHIND, ChatFaults, Queue, RoughApi
@@ -154,7 +155,7 @@ class Job:
         if fate == "cancelled":
             log.cancel(stream, run)
         elif fate != "dies":
-            reason: Literal["completed", "error"] = "completed"
+            reason: Reason = "completed"
             if fate == "error":
                 reason = "error"
             log.end(stream, run, writer, tail.next, reason)

@@ -23,8 +23,7 @@ from .errors import (
     Unavailable,
 )
 from .log import Log, Look
-from .ports import Gateway, Jobs, Push, Repair, Repairs, State
-from .pushing import Count
+from .ports import Count, Gateway, Jobs, Push, Repair, Repairs, State
 from .records import Record
 from .watchers import Connection, Request
 

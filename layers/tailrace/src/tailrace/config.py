@@ -70,7 +70,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             MAX_LEASE_SECONDS,
         ),
         delivery=delivery,
-        push_interval=_number(environ, "TAILRACE_PUSH_INTERVAL", 0, 0, 5_000),
+        push_interval=_number(
+            environ, "TAILRACE_PUSH_INTERVAL", defaults.push_interval, 0, 5_000
+        ),
         fanout_function=environ.get("TAILRACE_FANOUT_FUNCTION", ""),
         job_function=environ.get("TAILRACE_JOB_FUNCTION", ""),
         repairs_url=environ.get("TAILRACE_REPAIRS_URL", ""),

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from .dialect import Step, steps
 from .errors import Unavailable
-from .ports import Clock, Gateway, LogStore, Push, Repair, Repairs, State
-from .pushing import Count, Pusher
+from .ports import Clock, Count, Gateway, LogStore, Push, Repair, Repairs, State
+from .pushing import Pusher
 from .records import Record
 from .watchers import Request
 

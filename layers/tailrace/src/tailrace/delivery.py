@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from .audience import PUSHES_PER_SECOND, SHARE, window
 from .errors import Unavailable
-from .ports import Clock, Gateway, Push, Relay
-from .pushing import Count, Pusher
+from .ports import Clock, Count, Gateway, Push, Relay
+from .pushing import Pusher
 from .records import Record
 from .slices import merge
 from .watchers import Request, Share, Subscription

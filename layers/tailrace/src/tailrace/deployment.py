@@ -35,7 +35,7 @@ from .adapters.calls import AwsClock, attempt, code, config
 from .adapters.dynamodb import DynamoDBLog, DynamoDBState
 from .adapters.relay import ANSWER_SECONDS, INVOCATIONS, LambdaRelay
 from .adapters.secretsmanager import SecretKeys
-from .config import from_environment
+from .config import Settings, from_environment
 from .direct import Telling
 from .errors import Invalid
 from .log import Log
@@ -56,6 +56,7 @@ _IN_VAIN = 20
 # CloudFormation lets an account ask little at a time: for jobs that start together.
 _TRIES = 8
 
+_DEFAULTS = Settings()
 _log = logging.getLogger("tailrace")
 
 T = TypeVar("T")
@@ -74,11 +75,11 @@ class Deployment:
     state_table: str = ""
     secret: str = ""
     socket_url: str = ""
-    retention_hours: int = 72
-    lease_seconds: int = 30
-    delivery: str = "Feed"
+    retention_hours: int = _DEFAULTS.retention_hours
+    lease_seconds: int = _DEFAULTS.lease_seconds
+    delivery: str = _DEFAULTS.delivery
     connections_url: str = ""
-    push_interval: int = 0
+    push_interval: int = _DEFAULTS.push_interval
     fanout_function: str = ""
     transport: str = ""
 
@@ -289,10 +290,12 @@ def _describe(name: str) -> Deployment:
         raise NoStack(f"stack: {name!r} is no Tailrace stack, or not yet deployed")
     return Deployment(
         **{field: outputs.get(key, "") for field, key in _OUTPUTS.items()},
-        retention_hours=int(parameters.get("RetentionHours", 72)),
-        lease_seconds=int(parameters.get("LeaseSeconds", 30)),
-        delivery=parameters.get("Delivery", "Feed"),
-        push_interval=int(parameters.get("PushInterval", 0)),
+        retention_hours=int(
+            parameters.get("RetentionHours", _DEFAULTS.retention_hours)
+        ),
+        lease_seconds=int(parameters.get("LeaseSeconds", _DEFAULTS.lease_seconds)),
+        delivery=parameters.get("Delivery", _DEFAULTS.delivery),
+        push_interval=int(parameters.get("PushInterval", _DEFAULTS.push_interval)),
     )
 
 

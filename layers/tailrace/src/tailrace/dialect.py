@@ -15,6 +15,7 @@ from . import chunks as chunk_texts
 from .compaction import compact
 from .frames import encode
 from .records import Record
+from .rules import CANCELLED
 from .watchers import Request
 
 NOTHING = -2
@@ -135,7 +136,7 @@ def _end(request: Request, over: Record, sent: int, seq: int) -> Iterator[Step]:
     last: dict[str, str] | None = None
     if over.run != request.run:
         last = {"type": "finish", "finishReason": "interrupted"}
-    elif over.reason == "cancelled":
+    elif over.reason == CANCELLED:
         last = {"type": "abort"}
     elif over.reason != "completed":
         yield _broke_off(request, over.message or BROKE_OFF)

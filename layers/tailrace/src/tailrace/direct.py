@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from .delivery import Delivery, Subscribers
-from .ports import Clock, LogStore
-from .pushing import Count
+from .ports import Clock, Count, LogStore
 from .records import Record
 from .watchers import Request, Subscription
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from .delivery import Delivery
 from .errors import Invalid
-from .ports import Clock
-from .pushing import Count
+from .ports import Clock, Count
 from .records import Record, from_item
 from .watchers import Share
 

@@ -17,6 +17,7 @@ from .positions import Position, check_position
 from .slices import MAX_FRAME_BYTES
 
 PROTOCOL = 1
+SUBPROTOCOL = "tailrace.v1"
 MAX_STREAMS = 50
 _MAX_N = 1 << 53
 # What a `send` has for the job.

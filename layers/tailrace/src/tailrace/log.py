@@ -11,14 +11,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from . import chunks as chunk_texts
 from . import ids, rules
 from .errors import Busy, Invalid, Unavailable
 from .ports import Clock, Lease, LogStore, State
 from .records import MAX_LEASE_SECONDS, Record, check_lease, check_message
-from .rules import OnActive, Stamp
+from .rules import OnActive, Reason, Stamp
 
 # A busy writer pauses after 500 ms (rule 5); a race lost takes 4 ms or more.
 _TRIES = 300
@@ -90,7 +90,7 @@ class Log:
             if until > now:
                 return Look(tail, active=True, until=until)
             stamp = self._stamp(self.new_writer(), now, tail.lease)
-            end = rules.end_after(tail, "producer_lost", stamp)
+            end = rules.end_after(tail, rules.PRODUCER_LOST, stamp)
             winner = self.store.put(end)
             if winner is None:
                 return Look(end, active=False)
@@ -224,7 +224,7 @@ class Log:
         run: str,
         writer: str,
         seq: int,
-        reason: Literal["completed", "error"],
+        reason: Reason,
         message: str | None = None,
     ) -> Record:
         """End a run that this writer has; return its `end`. Repeating is harmless."""
@@ -279,7 +279,7 @@ class Log:
                 if not tail.active:
                     return tail
                 stamp = self._stamp(canceller, now, tail.lease)
-                record = rules.end_after(tail, "cancelled", stamp)
+                record = rules.end_after(tail, rules.CANCELLED, stamp)
             elif tail is None or tail.run < run:
                 ids.check_run(run, now)
                 stamp = self._stamp(canceller, now, self.default_lease)

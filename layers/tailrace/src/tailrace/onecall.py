@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
 
 from . import chunks as chunk_texts
 from . import ids, rules
@@ -26,7 +25,7 @@ def publish(
     texts: Sequence[str],
     *,
     run: str | None = None,
-    end: Literal["completed", "error"] | None = None,
+    end: rules.Reason | None = None,
     message: str | None = None,
     key: str | None = None,
     lease: int | None = None,

@@ -17,6 +17,9 @@ from .watchers import Connection, Request, Rights, Share, Subscription
 Clock = Callable[[], int]
 """AWS time, in ms."""
 
+Count = Callable[[str, int], None]
+"""Adds to what is counted under a name."""
+
 
 class LogStore(Protocol):
     """The log's table. Every read is consistent. Every call may raise `Unavailable`;

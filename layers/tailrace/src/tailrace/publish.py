@@ -7,21 +7,20 @@ too, so that a caller in any language finds it in the payload.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from . import chunks as chunk_texts
 from . import ids, onecall
 from .errors import Invalid, TailraceError, Unavailable
 from .log import Log
-from .ports import Gateway, State
+from .ports import Count, Gateway, State
 from .positions import check_position
 from .records import Record, check_message
 from .replay import Replay
-from .rules import ended_by
+from .rules import Reason, ended_by
 
 MAX_READ_BYTES = 1_000_000
 
-Count = Callable[[str, int], None]
 Answer = dict[str, Any]
 
 
@@ -282,7 +281,7 @@ class _Call:
         return [chunk_texts.encode(chunk) for chunk in chunks]
 
 
-def _end(given: Any) -> Literal["completed", "error"] | None:
+def _end(given: Any) -> Reason | None:
     if given is None or given is False:
         return None
     if given is True or given == "completed":

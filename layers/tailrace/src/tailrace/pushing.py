@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from .ports import Clock, Gateway, Push
-
-Count = Callable[[str, int], None]
+from .ports import Clock, Count, Gateway, Push
 
 _TRIES = 2
 

@@ -8,7 +8,7 @@ that stands where it wanted to put its own, and when a silent run is past due. P
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from . import chunks as chunk_texts
 from .errors import (
@@ -27,8 +27,8 @@ Reason = Literal["completed", "error"]
 """How a writer ends its own run."""
 EndReason = Literal["completed", "error", "cancelled", "producer_lost"]
 
-PRODUCER_LOST = "producer_lost"
-CANCELLED = "cancelled"
+PRODUCER_LOST: Final = "producer_lost"
+CANCELLED: Final = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)

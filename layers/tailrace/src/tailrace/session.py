@@ -26,7 +26,7 @@ from .errors import (
     Unsupported,
 )
 from .log import Log
-from .ports import Clock, Gateway, Push, State
+from .ports import Clock, Count, Gateway, Push, State
 from .positions import Position
 from .quotas import Answer, Quotas, Rate, Spent
 from .replay import Replay
@@ -47,8 +47,6 @@ AGAIN_MS = 1_500
 RECENT_MS = 15_000
 # Closed for one that comes to ask: one is the rule, more are what failed before.
 _EVICTED_AT_ONCE = 5
-
-Count = Callable[[str, int], None]
 
 
 class Keys(Protocol):

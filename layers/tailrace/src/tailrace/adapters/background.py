@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..delivery import Delivery, Subscribers
 from ..direct import Direct, RecentSubscribers
-from ..ports import Clock, Gateway, Relay
-from ..pushing import Count
+from ..ports import Clock, Count, Gateway, Relay
 from ..records import Record
 
 # Threads only hide the network's wait.

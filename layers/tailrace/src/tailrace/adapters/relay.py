@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError
 
 from ..audience import to_event
-from ..pushing import Count
+from ..ports import Count
 from ..watchers import Share
 from .calls import status
 

@@ -16,6 +16,7 @@ from .. import __version__
 from ..deployment import Deployment, find, find_transport
 from ..errors import Invalid
 from ..records import MAX_LEASE_SECONDS
+from ..rules import CANCELLED
 from ..writers import Transport
 from . import failures
 
@@ -189,7 +190,7 @@ def cancel(context: Context, stream: str, run: str | None) -> int:
     payload = {"operation": "cancel", "stream": stream}
     answer = context.transport.ask(payload if run is None else {**payload, "run": run})
     reason = answer["reason"]
-    if reason == "cancelled":
+    if reason == CANCELLED:
         click.echo(f"cancelled {answer['run']}")
     elif answer["run"] is None or reason is None:
         click.echo("nothing to cancel")

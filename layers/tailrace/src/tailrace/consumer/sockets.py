@@ -16,7 +16,8 @@ from websockets.exceptions import (
 from websockets.typing import Subprotocol
 
 from ..errors import Invalid
-from .wire import SUBPROTOCOL, Frame, decode
+from ..frames import SUBPROTOCOL
+from .wire import Frame, decode
 
 CLOSE_SECONDS = 1
 

@@ -12,7 +12,6 @@ from .. import chunks
 from ..errors import TooLarge
 from ..slices import MAX_FRAME_BYTES
 
-SUBPROTOCOL = "tailrace.v1"
 GATEWAY = "gateway"
 """The `type` that `decode` gives to a frame of API Gateway itself, which has none."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from .. import ids
+from .. import ids, rules
 from ..errors import Busy, Invalid, StreamEnded, Superseded, TailraceError, Unavailable
 from ..rules import OnActive
 from ..writers import Answer, Transport
@@ -119,7 +119,7 @@ class Opening:
         match refusal:
             case Busy(run=busy) if self._resume and busy == run:
                 self._claiming = True  # another attempt opened it just now
-            case StreamEnded(reason="producer_lost") if self._resume:
+            case StreamEnded(reason=rules.PRODUCER_LOST) if self._resume:
                 self._claiming = True
             case Superseded(run=later) if self._minted and not self._unsure:
                 self.run = ids.new_run(now, self._randomness, later)
