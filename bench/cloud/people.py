@@ -8,7 +8,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tailrace.chunks import encode
-from tailrace.consumer.asks import (
+from tailrace.consumer.cursor import Delivered
+from tailrace.consumer.machine import Machine
+from tailrace.consumer.state import (
     Close,
     Command,
     Connect,
@@ -18,8 +20,6 @@ from tailrace.consumer.asks import (
     Send,
     Tell,
 )
-from tailrace.consumer.cursor import Delivered
-from tailrace.consumer.machine import Machine
 from tailrace.consumer.wire import decode as decode_frame
 from tailrace.consumer.wire import encode as encode_frame
 from tailrace.errors import TailraceError

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tailrace import ids
 from tailrace.consumer import wire
-from tailrace.consumer.asks import (
+from tailrace.consumer.cursor import Concluded, Cursor, Delivered
+from tailrace.consumer.machine import Machine, Status
+from tailrace.consumer.state import (
     Close,
     Command,
     Connect,
@@ -20,8 +22,6 @@ from tailrace.consumer.asks import (
     Send,
     Tell,
 )
-from tailrace.consumer.cursor import Concluded, Cursor, Delivered
-from tailrace.consumer.machine import Machine, Status
 from tailrace.errors import Unauthorized
 from tailrace.frames import MAX_STREAMS
 

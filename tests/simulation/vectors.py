@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tailrace.consumer.asks import Command, Tell
 from tailrace.consumer.cursor import Cursor
 from tailrace.consumer.machine import Machine
+from tailrace.consumer.state import Command, Tell
 from tests.support.vectors import TOLD, events, spelled
 
 from .scenario import Scenario

@@ -8,7 +8,9 @@ import math
 from typing import Any
 
 from tailrace.consumer import wire
-from tailrace.consumer.asks import (
+from tailrace.consumer.cursor import Concluded, Cursor, Output
+from tailrace.consumer.machine import Machine
+from tailrace.consumer.state import (
     Close,
     Command,
     Connect,
@@ -19,8 +21,6 @@ from tailrace.consumer.asks import (
     Settle,
     Tell,
 )
-from tailrace.consumer.cursor import Concluded, Cursor, Output
-from tailrace.consumer.machine import Machine
 from tailrace.errors import Unauthorized
 
 EPOCH = 1_764_000_000_000

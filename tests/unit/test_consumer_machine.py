@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from tailrace.consumer import wire
-from tailrace.consumer.asks import (
+from tailrace.consumer.cursor import Concluded, Delivered
+from tailrace.consumer.machine import Closed, Machine
+from tailrace.consumer.state import (
     Close,
     Command,
     Connect,
@@ -31,8 +33,6 @@ from tailrace.consumer.asks import (
     Settle,
     Tell,
 )
-from tailrace.consumer.cursor import Concluded, Delivered
-from tailrace.consumer.machine import Closed, Machine
 from tailrace.delivery import Delivery
 from tailrace.errors import Forbidden, TooMany
 from tailrace.fanout import Change, Fanout

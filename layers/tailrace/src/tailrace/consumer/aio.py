@@ -31,7 +31,11 @@ from urllib.parse import urlsplit
 from ..errors import Invalid, TailraceError, TooLarge, Unauthorized
 from ..ids import check_stream
 from ..rules import PRODUCER_LOST
-from .asks import (
+from .cursor import Cursor, Delivered, Output
+from .events import Event, expand, failure, kept_cursor, read_cursor
+from .machine import Machine, Status
+from .sockets import CLOSE_SECONDS, Socket
+from .state import (
     Close,
     Command,
     Connect,
@@ -42,10 +46,6 @@ from .asks import (
     Settle,
     Tell,
 )
-from .cursor import Cursor, Delivered, Output
-from .events import Event, expand, failure, kept_cursor, read_cursor
-from .machine import Machine, Status
-from .sockets import CLOSE_SECONDS, Socket
 from .wire import Frame, encode
 
 _log = logging.getLogger("tailrace")

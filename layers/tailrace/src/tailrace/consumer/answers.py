@@ -9,22 +9,10 @@ from dataclasses import replace
 
 from ..errors import TailraceError, Unauthorized, from_dict
 from . import cursor as place
-from .asks import (
-    ANSWER,
-    Asked,
-    AwsTime,
-    Cancel,
-    Fail,
-    Link,
-    Settle,
-    State,
-    Tell,
-    leave,
-    release,
-    sync,
-)
+from .asks import ANSWER, leave, release, sync
 from .cursor import Output, Reader, backoff
 from .links import REFUSALS, cause, postpone, refresh_at, refused, retreat
+from .state import Asked, AwsTime, Cancel, Fail, Link, Settle, State, Tell
 from .wire import GATEWAY, Frame
 
 MISSES = 3

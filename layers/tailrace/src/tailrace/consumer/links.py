@@ -11,23 +11,9 @@ from dataclasses import replace
 from typing import Literal
 
 from ..errors import TailraceError
-from .asks import (
-    ANSWER,
-    Close,
-    Connect,
-    Fail,
-    FetchToken,
-    Link,
-    Phase,
-    Probe,
-    State,
-    ask,
-    ask_due,
-    leave,
-    release,
-    sync,
-)
+from .asks import ANSWER, ask, ask_due, leave, release, sync
 from .cursor import backoff, doubled
+from .state import Close, Connect, Fail, FetchToken, Link, Phase, Probe, State
 
 Cause = Literal[
     "wanted", "unwanted", "token", "tokenless", "opened", "synced", "lost", "due"

@@ -19,17 +19,7 @@ from ..errors import (
 from ..frames import MAX_STREAMS
 from . import cursor as place
 from .answers import FRAMES, end, forget, overdue
-from .asks import (
-    Cancel,
-    Close,
-    Command,
-    Fail,
-    Link,
-    State,
-    Token,
-    ask_due,
-    sync,
-)
+from .asks import ask_due, sync
 from .cursor import Cursor
 from .links import (
     cause,
@@ -38,6 +28,7 @@ from .links import (
     refused,
     want_token,
 )
+from .state import Cancel, Close, Command, Fail, Link, State, Token
 from .wire import Frame
 
 SYNC = 25_000
