@@ -15,8 +15,8 @@ import pytest
 
 from tailrace import consume
 from tailrace.consumer import sockets
-from tailrace.consumer.aio import expiry_of
 from tailrace.consumer.events import Event
+from tailrace.consumer.shell import expiry_of
 from tailrace.errors import (
     Cancelled,
     Forbidden,

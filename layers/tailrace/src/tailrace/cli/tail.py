@@ -14,9 +14,10 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ..consumer.aio import TokenSource, consume
+from ..consumer.aio import consume
 from ..consumer.events import Event
 from ..consumer.machine import Status
+from ..consumer.shell import TokenSource
 from ..errors import Unauthorized
 from . import failures
 from .status import COLOURS, ago

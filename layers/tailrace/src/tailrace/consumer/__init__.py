@@ -4,5 +4,5 @@
 asked on them, `answers` what the server said, `state` what all of these keep, and
 `machine` all of that: pure, and held to the vectors in tests/conformance, as every
 client is. `wire` is the frames, `sockets` a WebSocket, `events` what the application is
-told; `aio` does it.
+told; `shell` does what the machine commands, and `aio` is what an application reads.
 """
