@@ -1,7 +1,7 @@
 import js from "@eslint/js";
 import globals from "globals";
 
-const MACHINE = ["answers", "asks", "cursor", "frames", "links", "state"].map((name) => `src/${name}.js`);
+const MACHINE = ["answers", "asks", "cursor", "frames", "links", "machine"].map((name) => `src/${name}.js`);
 
 export default [
   { ignores: ["types/"] },

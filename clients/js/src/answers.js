@@ -1,13 +1,13 @@
 /**
- * What each server frame means (PROTOCOL.md §3.4). Part of the pure machine of `state.js`.
+ * What each server frame means (PROTOCOL.md §3.4). Part of the pure machine of `machine.js`.
  */
 import { ANSWER, everyone, leave, readersOf, release, sync } from "./asks.js";
 import { answered, backoff, noted, receive } from "./cursor.js";
 import { cause, postpone, REFUSALS, refreshAt, refused, retreat } from "./links.js";
 
 /**
- * @typedef {import("./asks.js").State} State
- * @typedef {import("./asks.js").Link} Link
+ * @typedef {import("./state.js").State} State
+ * @typedef {import("./state.js").Link} Link
  * @typedef {import("./types.js").Failure} Failure
  */
 
@@ -178,7 +178,7 @@ function trouble(s, link, error, stream, n) {
 
 /**
  * @param {State} s
- * @param {import("./asks.js").Command & {id: string}} command the last about a reader or a call
+ * @param {import("./state.js").Command & {id: string}} command the last about a reader or a call
  */
 export function end(s, command) {
   s.out.push(command);

@@ -1,11 +1,11 @@
 /**
  * The edge: the only file that knows WebSocket, timers, tokens' text, the page and the
- * network. It feeds the machine of `state.js` and carries out its commands.
+ * network. It feeds the machine of `machine.js` and carries out its commands.
  */
 import { errorOf, TailraceError } from "./errors.js";
 import { decode, encode, SUBPROTOCOL } from "./frames.js";
+import { deadline, initial, status, step } from "./machine.js";
 import { createReader } from "./reader.js";
-import { deadline, initial, status, step } from "./state.js";
 
 /**
  * @typedef {import("./types.js").Status} Status

@@ -2,7 +2,7 @@
  * One reader's place in the log: which slices it takes, holds and drops, when it must ask,
  * and which ends it concludes (PROTOCOL.md §3.5, rules 1 to 7).
  *
- * Pure: it changes the reader that it is given, a draft that `state.js` made for this step,
+ * Pure: it changes the reader that it is given, a draft that `machine.js` made for this step,
  * and answers what the application is told. It knows no connection; `ask.socket` and `ask.n`
  * are kept here only to match an answer to its question.
  */

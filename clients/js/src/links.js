@@ -7,8 +7,8 @@ import { ANSWER, ask, askDue, everyone, leave, readersOf, release, sync } from "
 import { backoff, doubled } from "./cursor.js";
 
 /**
- * @typedef {import("./asks.js").State} State
- * @typedef {import("./asks.js").Link} Link
+ * @typedef {import("./state.js").State} State
+ * @typedef {import("./state.js").Link} Link
  * @typedef {"wanted" | "unwanted" | "token" | "tokenless" | "opened" | "synced" | "lost" | "due" | "wake"} Cause
  *   `tokenless`: there is no token to be had now. `wake`: the page or the network came back.
  * @typedef {(s: State, link: Link) => void} Act
@@ -58,7 +58,7 @@ const STAY = {
   wake: stay,
 };
 
-/** @type {Record<import("./asks.js").Phase, Record<Cause, Act>>} */
+/** @type {Record<import("./state.js").Phase, Record<Cause, Act>>} */
 export const TABLE = {
   idle: { ...STAY, wanted: connect },
   token: { ...STAY, token: open, tokenless: retreat, due: retreat },

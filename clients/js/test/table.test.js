@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { RULES } from "../src/cursor.js";
-import { deadline, initial, step, TABLE } from "../src/state.js";
+import { TABLE } from "../src/links.js";
+import { deadline, initial, step } from "../src/machine.js";
 
 const CAUSES = ["wanted", "unwanted", "token", "tokenless", "opened", "synced", "lost", "due", "wake"];
 

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 
 const source = new URL(process.env.TAILRACE_SRC ?? "../../src/", import.meta.url);
 const { decode } = await import(new URL("frames.js", source));
-const { deadline, initial, status, step } = await import(new URL("state.js", source));
+const { deadline, initial, status, step } = await import(new URL("machine.js", source));
 
 const FOLDER = new URL("../../../../tests/conformance/", import.meta.url);
 

@@ -8,7 +8,7 @@ import { Server } from "./server.js";
 
 const source = new URL(process.env.TAILRACE_SRC ?? "../../src/", import.meta.url);
 const { decode } = await import(new URL("frames.js", source));
-const { deadline, initial, status, step } = await import(new URL("state.js", source));
+const { deadline, initial, status, step } = await import(new URL("machine.js", source));
 
 export class World {
   clock = new VirtualClock();
