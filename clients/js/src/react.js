@@ -58,6 +58,9 @@ const failure = (end) =>
     ? { code: end.reason, message: end.message ?? end.reason, retryable: end.reason === "producer_lost" }
     : null;
 
+/** Longer than a page that is busy takes for a frame: one that is shown may paint none all the same. */
+const NO_FRAME = 1_000;
+
 /**
  * With the next frame; or soon, as a hidden page has no frames, nor one that is hidden by then.
  * @param {() => void} act
@@ -66,12 +69,16 @@ function frame(act) {
   const paints = typeof requestAnimationFrame === "function" && document.visibilityState !== "hidden";
   let done = false;
   const once = () => {
-    if (!done) act();
+    if (done) return;
     done = true;
     clearTimeout(timer);
+    if (paints) document.removeEventListener("visibilitychange", once);
+    act();
   };
-  const timer = setTimeout(once, paints ? 100 : 16);
-  if (paints) requestAnimationFrame(once);
+  const timer = setTimeout(once, paints ? NO_FRAME : 16);
+  if (!paints) return;
+  requestAnimationFrame(once);
+  document.addEventListener("visibilitychange", once);
 }
 
 /**

@@ -95,7 +95,8 @@ test("StrictMode shows everything once, over one socket", async () => {
   assert.equal(p.network.sockets.length, 1);
 });
 
-test("however fast chunks come, a frame renders once", async () => {
+test("however fast chunks come, a frame renders once", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const p = page();
   p.open(1);
   await p.render();
@@ -111,6 +112,29 @@ test("however fast chunks come, a frame renders once", async () => {
   assert.equal(p.state.chunks.length, 500);
   await p.wait(0);
   assert.equal(p.seen.commits, before + 1, "a frame without news renders nothing");
+});
+
+test("however long a frame takes, it renders once; a page that paints none still shows what came", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const p = page();
+  p.open(1);
+  await p.render();
+  await p.wait(500);
+  const before = p.seen.commits;
+  const late = async (text, ms) => {
+    p.say(text);
+    await act(async () => {
+      await p.network.clock.run(100);
+      t.mock.timers.tick(ms);
+    });
+  };
+  await late("a", 500);
+  await late("b", 400);
+  assert.equal(p.seen.commits, before, "the frame is still to come");
+  await p.wait(0);
+  assert.equal(p.seen.commits, before + 1);
+  await late("c", 1_000);
+  assert.equal(p.container.textContent, "abc");
 });
 
 test("unmounting stops watching and cancels nothing", async () => {
@@ -348,7 +372,8 @@ test("a hook that is hidden and shown again forgets what ended its reading", asy
   assert.equal(p.state.error, null);
 });
 
-test("a page that is hidden while a frame is planned shows what came all the same", async () => {
+test("a page that is hidden while a frame is planned shows what came all the same", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const p = page();
   p.open(1);
   p.say("a");
@@ -359,10 +384,14 @@ test("a page that is hidden while a frame is planned shows what came all the sam
   const visible = Object.getOwnPropertyDescriptor(document, "visibilityState");
   Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true });
   try {
-    p.end("completed");
-    await act(async () => p.network.clock.run(500));
-    while (!p.state.end) await act(async () => new Promise((resolve) => setTimeout(resolve, 5)));
+    await act(async () => document.dispatchEvent(new window.Event("visibilitychange")));
     assert.equal(p.container.textContent, "ab");
+    p.end("completed");
+    await act(async () => {
+      await p.network.clock.run(500);
+      t.mock.timers.tick(16);
+    });
+    assert.equal(p.state.end.reason, "completed");
   } finally {
     delete document.visibilityState;
     if (visible) Object.defineProperty(document, "visibilityState", visible);
