@@ -116,8 +116,8 @@ class Cloud:
 
     # ---- the wire --------------------------------------------------------------------
 
-    def admit(self, table: str, key: str, unit: str, amount: int) -> bool:
-        return self.limits.admit_table(self.kernel.now, table, key, unit, amount)
+    def admit_write(self, table: str, partition: str, amount: int) -> bool:
+        return self.limits.admit_write(self.kernel.now, table, partition, amount)
 
     def inserted(self, item: dict[str, Any]) -> None:
         place = item["stream"]["S"], int(item["seq"]["N"])

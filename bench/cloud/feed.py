@@ -109,10 +109,7 @@ class Feed:
             lane.busy = False
             self._schedule(lane)
 
-        invoked = self._cloud.functions.invoke("fanout", {"Records": entries}, done)
-        if invoked is None:
-            self._cloud.kernel.after(100 * MS, self._invoke, lane, entries, times)
-            return
+        self._cloud.functions.invoke("fanout", {"Records": entries}, done)
         now = self._cloud.kernel.now
         self.seen += [
             (at, now, int(entry["dynamodb"]["Keys"]["seq"]["N"]))

@@ -30,25 +30,21 @@ class Bucket:
 
 @dataclass
 class Limits:
-    """`partition`: write units a second that one key of the log takes; `posts`: of
-    the account, every call of API Gateway; `concurrency`: invocations at one time."""
+    """`partition_writes`: the units a second that one partition key of a table takes;
+    `posts`: of the account, every call of API Gateway."""
 
     partition_writes: float | None = None
-    partition_reads: float | None = None
     posts: Bucket | None = None
     handshakes: Bucket | None = None
-    concurrency: int | None = None
     refused: dict[str, int] = field(default_factory=dict)
     _partitions: dict[tuple[str, str], Bucket] = field(default_factory=dict)
 
-    def admit_table(
-        self, now: int, table: str, key: str, unit: str, amount: int
-    ) -> bool:
-        rate = self.partition_writes if unit == "write" else self.partition_reads
+    def admit_write(self, now: int, table: str, partition: str, amount: int) -> bool:
+        rate = self.partition_writes
         if rate is None:
             return True
-        bucket = self._partitions.setdefault((table, unit), Bucket(rate, rate))
-        return self._noted(f"{table} {unit}", bucket.take(now, amount))
+        bucket = self._partitions.setdefault((table, partition), Bucket(rate, rate))
+        return self._noted(f"{table} write", bucket.take(now, amount))
 
     def admit_post(self, now: int) -> bool:
         return self.posts is None or self._noted("post", self.posts.take(now))
@@ -57,11 +53,6 @@ class Limits:
         if self.handshakes is None:
             return True
         return self._noted("handshake", self.handshakes.take(now))
-
-    def admit_invocation(self, running: int) -> bool:
-        if self.concurrency is None:
-            return True
-        return self._noted("invocation", running < self.concurrency)
 
     def _noted(self, what: str, admitted: bool) -> bool:
         if not admitted:

@@ -36,8 +36,8 @@ class Backend(Protocol):
     def travel(self, hop: str, work: Callable[[], Answer]) -> Answer:
         """Let the time of a call pass for the running task, and do the work midway."""
 
-    def admit(self, table: str, key: str, unit: str, amount: int) -> bool:
-        """Whether a table takes so much now; if not, it throttles."""
+    def admit_write(self, table: str, partition: str, amount: int) -> bool:
+        """Whether a table's partition takes so many units now; if not, it throttles."""
 
     def inserted(self, item: dict[str, Any]) -> None:
         """The log has a new item."""
@@ -136,7 +136,8 @@ def _write(backend: Backend, name: str, operation: str, body: dict[str, Any]) ->
     key = body.get("Key") or {field: item[field] for field in _keys(name)}
     before = _peek(body["TableName"], key)
     size = max(item_size(item), item_size(before))
-    if not backend.admit(name, str(key), "write", units(size, WRITE_STEP)):
+    partition = key[_keys(name)[0]]["S"]
+    if not backend.admit_write(name, partition, units(size, WRITE_STEP)):
         return _THROTTLED
     status, answer = _perform(operation, body)
     after = _peek(body["TableName"], key)
@@ -174,8 +175,6 @@ def _read(backend: Backend, name: str, operation: str, body: dict[str, Any]) -> 
     amount = units(sum(map(item_size, items)), READ_STEP)
     if not body.get("ConsistentRead"):
         raise ValueError("a read that is not consistent costs half: not counted here")
-    if not backend.admit(name, _partition(body), "read", amount):
-        return _THROTTLED
     backend.tally[f"{name}.read_units"] += amount
     return status, answer
 
@@ -188,10 +187,6 @@ _THROTTLED = (
 
 def _keys(name: str) -> tuple[str, str]:
     return ("stream", "seq") if name == "log" else ("pk", "sk")
-
-
-def _partition(body: dict[str, Any]) -> str:
-    return json.dumps(body.get("Key") or body.get("ExpressionAttributeValues"))
 
 
 def _peek(table: str, key: dict[str, Any]) -> dict[str, Any]:
