@@ -188,6 +188,7 @@ def total(found: dict[str, float]) -> float:
 # ---- the table -----------------------------------------------------------------------
 
 INTERVALS = (0, 50, 100, 250)
+WATCHERS = (1, 3, 100)
 
 
 def cases(modes: tuple[Mode, ...] = ("feed", "direct")) -> list[Case]:
@@ -203,7 +204,7 @@ def cases(modes: tuple[Mode, ...] = ("feed", "direct")) -> list[Case]:
         for mode in modes
         for way in ("in-process", "function")
         for interval in INTERVALS
-        for watchers in (1, 3, 100)
+        for watchers in WATCHERS
     ]
     if "direct" in modes:
         found += [

@@ -19,7 +19,16 @@ from bench.cloud.cloud import Cloud
 from bench.cloud.cpu import SLOWER, Cpu
 from bench.cloud.delays import DELAYS, Delay
 from bench.cloud.people import Answer, Watcher
-from bench.cost import RATE, STAY_MS, TOKENS, WARMING, Case, environment, words
+from bench.cost import (
+    INTERVALS,
+    RATE,
+    STAY_MS,
+    TOKENS,
+    WARMING,
+    Case,
+    environment,
+    words,
+)
 
 ANSWERS = 6
 QUANTILES = (0.5, 0.9, 0.99)
@@ -99,10 +108,10 @@ def slower(factor: float) -> dict[str, Delay]:
 
 
 CASES = [
-    *(Case("direct", "in-process", interval) for interval in (0, 50, 100, 250)),
-    *(Case("direct", "function", interval) for interval in (0, 50, 100, 250)),
-    *(Case("feed", "in-process", interval) for interval in (0, 50, 100, 250)),
-    *(Case("feed", "function", interval) for interval in (0, 50, 100, 250)),
+    *(Case("direct", "in-process", interval) for interval in INTERVALS),
+    *(Case("direct", "function", interval) for interval in INTERVALS),
+    *(Case("feed", "in-process", interval) for interval in INTERVALS),
+    *(Case("feed", "function", interval) for interval in INTERVALS),
 ]
 
 

@@ -11,196 +11,31 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import kept, plots
-from bench.cloud.template import memory
-from bench.prices import FREE, MONTHLY, PRICES, RIVALS
+from bench import cost_tables, kept, plots
+from bench.cost import INTERVALS
+from bench.cost_tables import NAMES
 from bench.rivals import report as rivals
+from bench.tables import about, table
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
 OPERATIONS = FOLDER.parent / "docs" / "operations.md"
 PLOTS = FOLDER / "plots"
 
-INTERVALS = (0, 50, 100, 250)
-WATCHERS = (1, 3, 100)
-NAMES = {
-    ("feed", "in-process"): "Feed, in-process",
-    ("feed", "function"): "Feed, publish function",
-    ("direct", "in-process"): "Direct, in-process",
-    ("direct", "function"): "Direct, publish function",
-}
-TARGETS: tuple[tuple[str, float, dict[str, Any]], ...] = (
-    ("Feed, in-process, 100 ms", 0.30, {}),
-    ("Feed, publish function, 100 ms", 0.45, {"way": "function"}),
-    ("Direct, in-process, 100 ms", 0.34, {"mode": "direct"}),
-    (
-        "Direct, in-process, puts at 100 ms, posts at 250 ms",
-        0.20,
-        {"mode": "direct", "push_ms": 250},
-    ),
-    (
-        "Direct, in-process, puts and posts at 250 ms",
-        0.20,
-        {"mode": "direct", "interval_ms": 250},
-    ),
-)
-
-Row = list[str]
-
-
-def table(head: Row, rows: list[Row]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def about(found: dict[str, Any]) -> str:
-    return f"{found['date']}, {found['machine']}: `{found['command']}`"
-
-
-# ---- cost ----------------------------------------------------------------------------
-
-
-def find(cases: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
-    """Return the one case that is as wanted, and plain in all else."""
-    plain = {
-        "mode": "feed",
-        "way": "in-process",
-        "interval_ms": 100,
-        "push_ms": 0,
-        "watchers": 1,
-        "shape": "text",
-        "abreast": 1,
-    }
-    for one in cases:
-        if all(one["case"][name] == v for name, v in {**plain, **wanted}.items()):
-            return one
-    raise KeyError(wanted)
-
-
-def dollars(value: float) -> str:
-    return f"${value:.3f}" if value < 10 else f"${value:.2f}"
-
-
-def cost_totals() -> str:
-    cases = kept.load("cost")["cases"]
-    rows = []
-    for watchers in WATCHERS:
-        for (mode, way), name in NAMES.items():
-            totals = [
-                find(cases, mode=mode, way=way, interval_ms=ms, watchers=watchers)
-                for ms in INTERVALS
-            ]
-            rows.append(
-                [str(watchers), name, *(dollars(one["total"]) for one in totals)]
-            )
-    head = ["watchers", "", *(f"{ms} ms" for ms in INTERVALS)]
-    return f"{about(kept.load('cost'))}\n\n{table(head, rows)}"
-
-
-def cost_targets() -> str:
-    cases = kept.load("cost")["cases"]
-    rows = []
-    for name, target, wanted in TARGETS:
-        found = find(cases, **wanted)["total"]
-        missed = "" if found <= target else f"{100 * (found / target - 1):.0f} % over"
-        rows.append([name, f"${target:.2f}", dollars(found), missed or "met"])
-    return table(["one watcher", "at most", "counted", ""], rows)
-
-
-def cost_lines() -> str:
-    cases = kept.load("cost")["cases"]
-    parts = []
-    for watchers in WATCHERS:
-        columns = [
-            find(cases, mode=mode, way=way, watchers=watchers) for mode, way in NAMES
-        ]
-        rows = [
-            [line, *(f"{one['dollars'][line]:.4f}" for one in columns)]
-            for line in columns[0]["dollars"]
-        ]
-        rows.append(["**all**", *(f"**{one['total']:.4f}**" for one in columns)])
-        head = [f"$, {watchers} watching, 100 ms", *NAMES.values()]
-        parts.append(table(head, rows))
-    return "\n\n".join(parts)
-
-
-def cost_others() -> str:
-    cases = kept.load("cost")["cases"]
-    rows = []
-    for mode in ("feed", "direct"):
-        plain = find(cases, mode=mode)["total"]
-        for name, wanted in (
-            ("as the AI SDK's chunks, 40 bytes a token", {"shape": "ui-message"}),
-            ("20 at a time, over one shard of the feed", {"abreast": 20}),
-        ):
-            other = find(cases, mode=mode, **wanted)["total"]
-            label = f"{NAMES[mode, 'in-process']}: {name}"
-            rows.append([label, dollars(other), dollars(plain)])
-    return table(["100 ms, one watcher", "", "plain"], rows)
-
-
-def cost_durations() -> str:
-    """What follows if every invocation takes half, or twice, as long as modelled."""
-    cases = kept.load("cost")["cases"]
-    rows = []
-    for (mode, way), name in NAMES.items():
-        one = find(cases, mode=mode, way=way)
-        spent = sum(
-            PRICES["compute"].of(ms * memory(part.split(".")[1]))
-            for part, ms in one["counted"].items()
-            if part.startswith("lambda.") and part.endswith(".ms")
-        )
-        spent *= 1_000 / one["case"]["answers"]
-        found = (one["total"] + spent * more for more in (-0.5, 0, 1))
-        rows.append([name, *map(dollars, found)])
-    head = ["100 ms, one watcher", "half", "as modelled", "twice"]
-    return table(head, rows)
-
-
-def cost_rivals() -> str:
-    """What others ask for the same events, by their price lists."""
-    cases = kept.load("cost")["cases"]
-    rows = []
-    writes = find(cases)["dollars"]["log: writes"]
-    for (mode, way), name in NAMES.items():
-        totals = [
-            find(cases, mode=mode, way=way, watchers=n)["total"] for n in WATCHERS
-        ]
-        rows.append([name, "counted", *map(dollars, totals), "yes"])
-    for rival in RIVALS:
-        prices = [rival.of(200, watchers, 1_000, 1) for watchers in WATCHERS]
-        rows.append(
-            [
-                f"[{rival.name}]({rival.source})",
-                "computed",
-                *map(dollars, prices),
-                rival.kept,
-            ]
-        )
-        if rival.name == "AppSync Events":
-            stored = [dollars(price + writes) for price in prices]
-            label = "… and the log's writes to DynamoDB"
-            rows.append([label, "computed", *stored, "yes"])
-    notes = "\n".join(f"- {one.name}: {one.note}." for one in RIVALS)
-    head = ["", "", *(f"{n} watching" for n in WATCHERS), "kept for replay"]
-    return f"{table(head, rows)}\n\n{notes}"
-
-
-def cost_prices() -> str:
-    rows = [
-        [f"${price.dollars:g} for {price.per:,.0f}", price.unit, price.source]
-        for price in PRICES.values()
-    ]
-    monthly = [
-        [f"${price:.2f} a month", what, source]
-        for what, (price, source) in MONTHLY.items()
-    ]
-    free = [["nothing", what, why] for what, why in FREE.items()]
-    return table(["", "of", "source"], rows + monthly + free)
-
 
 # ---- latency -------------------------------------------------------------------------
+
+
+def modelled(mode: str, way: str, interval: int, factor: float) -> dict[str, Any]:
+    """Return the ms of a case, where the assumed hops take so many times as long."""
+    found: dict[str, Any] = next(
+        one["ms"]
+        for one in kept.load("latency")["cases"]
+        if one["assumed_times"] == factor
+        and (one["case"]["mode"], one["case"]["way"]) == (mode, way)
+        and one["case"]["interval_ms"] == interval
+    )
+    return found
 
 
 def latency() -> str:
@@ -210,13 +45,7 @@ def latency() -> str:
         for ms in INTERVALS:
             cells = [name, f"{ms} ms"]
             for factor in (1.0, 2.0):
-                one = next(
-                    one["ms"]
-                    for one in found["cases"]
-                    if one["assumed_times"] == factor
-                    and (one["case"]["mode"], one["case"]["way"]) == (mode, way)
-                    and one["case"]["interval_ms"] == ms
-                )
+                one = modelled(mode, way, ms, factor)
                 cells += [_ms(one["shown"]), _ms(one["delivered"])]
             rows.append(cells)
     head = [
@@ -277,6 +106,18 @@ def latency_hops() -> str:
 
 def _ms(values: list[float]) -> str:
     return " / ".join(f"{value:.0f}" for value in values)
+
+
+def latency_plot() -> str:
+    return plots.lines(
+        "write to shown, p50, modelled, by interval",
+        [f"{ms} ms" for ms in INTERVALS],
+        [
+            (name, [modelled(mode, way, ms, 1.0)["shown"][0] for ms in INTERVALS])
+            for (mode, way), name in NAMES.items()
+        ],
+        unit="ms",
+    )
 
 
 # ---- CPU -----------------------------------------------------------------------------
@@ -362,13 +203,7 @@ def load(name: str) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "cost: targets": cost_targets,
-    "cost: totals": cost_totals,
-    "cost: lines": cost_lines,
-    "cost: others": cost_others,
-    "cost: durations": cost_durations,
-    "cost: rivals": cost_rivals,
-    "cost: prices": cost_prices,
+    **cost_tables.PARTS,
     "latency": latency,
     "latency: targets": latency_targets,
     "latency: poll": latency_poll,
@@ -391,72 +226,7 @@ PAGES = {README: PARTS, OPERATIONS: {"limits": limits}}
 
 def drawn() -> dict[str, str]:
     """Return the plots by the name of their file."""
-    cases = kept.load("cost")["cases"]
-    over = [
-        (
-            name,
-            [
-                find(cases, mode=mode, way=way, interval_ms=ms)["total"]
-                for ms in INTERVALS
-            ],
-        )
-        for (mode, way), name in NAMES.items()
-    ]
-    groups = []
-    for (mode, way), name in NAMES.items():
-        found = find(cases, mode=mode, way=way)["dollars"]
-        grouped = {
-            "log": 0.0,
-            "messages": 0.0,
-            "functions": 0.0,
-            "logs": 0.0,
-            "all else": 0.0,
-        }
-        for line, value in found.items():
-            grouped[_group(line)] += value
-        groups.append((name.replace(", ", "\n"), list(grouped.items())))
-    model = kept.load("latency")["cases"]
-    shown = [
-        (
-            name,
-            [
-                next(
-                    one["ms"]["shown"][0]
-                    for one in model
-                    if one["assumed_times"] == 1.0
-                    and (one["case"]["mode"], one["case"]["way"]) == (mode, way)
-                    and one["case"]["interval_ms"] == ms
-                )
-                for ms in INTERVALS
-            ],
-        )
-        for (mode, way), name in NAMES.items()
-    ]
-    across = [f"{ms} ms" for ms in INTERVALS]
-    return {
-        "cost.svg": plots.lines(
-            "1,000 answers of 1,000 tokens to one watcher, by interval",
-            across,
-            over,
-            unit="$",
-        ),
-        "cost-lines.svg": plots.bars(
-            "What they are made of, at 100 ms", groups, unit="$"
-        ),
-        "latency.svg": plots.lines(
-            "write to shown, p50, modelled, by interval", across, shown, unit="ms"
-        ),
-    }
-
-
-def _group(line: str) -> str:
-    if line.startswith("log: "):
-        return "log"
-    if "message" in line:
-        return "messages"
-    if line.endswith("function"):
-        return "functions"
-    return "logs" if line == "logs" else "all else"
+    return {**cost_tables.drawn(), "latency.svg": latency_plot()}
 
 
 def filled(text: str, parts: Mapping[str, Callable[[], str]] = PARTS) -> str:

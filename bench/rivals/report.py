@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bench.tables import table
+
 Row = dict[str, Any]
 Results = Mapping[str, Mapping[str, Sequence[Row]]]
 """By peer and scenario, a row for each round."""
@@ -18,11 +20,6 @@ def number(value: float | None) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def median(rows: Sequence[Row], fact: str) -> float | None:
