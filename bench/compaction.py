@@ -1,16 +1,17 @@
-"""What a replay costs, plain and compacted: frames, bytes, and the time to make them.
+"""What a replay costs, plain and compacted: frames, bytes, and the CPU to make them.
 
 An answer as a job writes it, six words a record, over a log in memory: what is measured
 is the compaction, not DynamoDB.
 
-    .venv/bin/python -m bench.compaction [words]
+    .venv/bin/python -m bench.compaction [words] [--keep]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
+from bench import kept
 from tailrace import chunks
 from tailrace.adapters.memory import MemoryLog, MemoryState
 from tailrace.aisdk import from_text
@@ -22,6 +23,7 @@ from tailrace.replay import Replay
 STREAM = "bench:1"
 CHUNKS_A_RECORD = 6
 ROUNDS = 20
+MODES: dict[str, Mode | None] = {"plain": None, "ui-message": "ui-message"}
 
 
 def written(words: int) -> Log:
@@ -47,21 +49,29 @@ def written(words: int) -> Log:
 
 
 def measure(log: Log, mode: Mode | None) -> tuple[int, int, float]:
-    """Return frames, bytes and milliseconds of one replay from the start."""
-    begun = time.perf_counter()
+    """Return frames, bytes and milliseconds of CPU of one replay from the start."""
+    begun = time.process_time()
     for _ in range(ROUNDS):
         replay = Replay(log, STREAM, Position(), mode)
         frames = [piece.frame(replay=True) for piece in replay.slices()]
-    took = (time.perf_counter() - begun) / ROUNDS
+    took = (time.process_time() - begun) / ROUNDS
     return len(frames), sum(map(chunks.size, frames)), took * 1000
 
 
 def main() -> None:
-    words = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    log = written(words)
-    for name, mode in (("plain", None), ("ui-message", "ui-message")):
-        frames, size, took = measure(log, mode)  # type: ignore[arg-type]
+    parser = argparse.ArgumentParser(prog="bench.compaction")
+    parser.add_argument("words", type=int, nargs="?", default=3000)
+    parser.add_argument("--keep", action="store_true")
+    given = parser.parse_args()
+    log = written(given.words)
+    replays = {}
+    for name, mode in MODES.items():
+        frames, size, took = measure(log, mode)
         print(f"{name:>10}: {frames} frames, {size} bytes, {took:.1f} ms")
+        replays[name] = {"frames": frames, "bytes": size, "ms": round(took, 1)}
+    if given.keep:
+        found = {"words": given.words, "replays": replays}
+        kept.save("compaction", "python -m bench.compaction --keep", found)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 Both push to a server on loopback in a process of its own, in turns, so that what else
 the machine does falls on both. CPU is this process's.
 
-    .venv/bin/python -m bench.posts [rounds]
+    .venv/bin/python -m bench.posts [rounds] [--keep]
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import socketserver
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
@@ -19,6 +19,7 @@ from multiprocessing.queues import SimpleQueue
 import boto3
 from botocore.config import Config
 
+from bench import kept
 from tailrace.adapters.apigateway import ApiGateway
 
 CONNECTION = "TkQ2mfSeoAMCKHQ="
@@ -56,7 +57,10 @@ def cpu(push: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    parser = argparse.ArgumentParser(prog="bench.posts")
+    parser.add_argument("rounds", type=int, nargs="?", default=7)
+    parser.add_argument("--keep", action="store_true")
+    given = parser.parse_args()
     port: SimpleQueue[int] = SimpleQueue(ctx=multiprocessing.get_context())
     server = multiprocessing.Process(target=serve, args=(port,), daemon=True)
     server.start()
@@ -73,7 +77,7 @@ def main() -> None:
         return gateway.push(CONNECTION, FRAME)
 
     cpu(theirs), cpu(ours)
-    pairs = [(cpu(theirs), cpu(ours)) for _ in range(rounds)]
+    pairs = [(cpu(theirs), cpu(ours)) for _ in range(given.rounds)]
     low = statistics.median(pair[1] for pair in pairs)
     high = statistics.median(pair[0] for pair in pairs)
     ratio = statistics.median(pair[0] / pair[1] for pair in pairs)
@@ -81,6 +85,14 @@ def main() -> None:
     print(f"gateway {low:.3f} ms of CPU a push, {1000 / low:6.0f} a CPU second")
     print(f"{ratio:.2f} times as many")
     server.terminate()
+    if given.keep:
+        found = {
+            "rounds": given.rounds,
+            "pushes": PUSHES,
+            "ms": {"boto3's client": round(high, 3), "the gateway": round(low, 3)},
+            "ratio": round(ratio, 2),
+        }
+        kept.save("posts", "python -m bench.posts --keep", found)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,47 @@ def core() -> str:
     return f"{about(found)}\n\n{table(['', 'CPU'], rows)}"
 
 
+def posts() -> str:
+    found = kept.load("posts")
+    rows = [
+        [client, f"{ms:.3f} ms", f"{1000 / ms:,.0f}"]
+        for client, ms in found["ms"].items()
+    ]
+    return (
+        f"{about(found)}, medians of {found['rounds']} rounds of {found['pushes']:,}"
+        " in turns\n\n"
+        f"{table(['', 'CPU of a push', 'pushes a CPU second'], rows)}\n\n"
+        f"{found['ratio']:.2f} times as many."
+    )
+
+
+def startup() -> str:
+    found = kept.load("startup")
+    rows = [
+        [
+            f"`{name}`",
+            f"{one['floor']:,} ms",
+            f"{one['ours']:,} ms",
+            f"{one['ratio']:.2f}",
+        ]
+        for name, one in found["functions"].items()
+    ]
+    return (
+        f"{about(found)}, medians of {found['rounds']} pairs\n\n"
+        f"{table(['function', 'floor', 'ours', 'ratio'], rows)}"
+    )
+
+
+def compaction() -> str:
+    found = kept.load("compaction")
+    rows = [
+        [name, f"{one['frames']}", f"{one['bytes']:,}", f"{one['ms']:.1f} ms"]
+        for name, one in found["replays"].items()
+    ]
+    head = [f"a replay of {found['words']:,} words", "frames", "bytes", "CPU"]
+    return f"{about(found)}\n\n{table(head, rows)}"
+
+
 # ---- rivals --------------------------------------------------------------------------
 
 
@@ -212,6 +253,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "load": lambda: load("load"),
     "audience": lambda: load("audience"),
     "core": core,
+    "posts": posts,
+    "startup": startup,
+    "compaction": compaction,
     "rivals: targets": lambda: rivals.targets(kept.load("rivals")["peers"]),
     "rivals": lambda: rivals_measured("rivals"),
     "deployed: targets": lambda: rivals.deployed_targets(

@@ -7,18 +7,19 @@ other, so that what else the machine does falls on both.
 The functions run as they are built: the layer's files, and of other packages only what
 the Lambda runtime brings.
 
-    .venv/bin/python -m bench.startup [rounds]
+    .venv/bin/python -m bench.startup [rounds] [--keep]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
 import subprocess
-import sys
 from pathlib import Path
 
+from bench import kept
 from demo.local_aws import PYTHON, ROOT
 from demo.stack import build
 
@@ -76,22 +77,32 @@ def start(code: str, layer: Path) -> float:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    parser = argparse.ArgumentParser(prog="bench.startup")
+    parser.add_argument("rounds", type=int, nargs="?", default=15)
+    parser.add_argument("--keep", action="store_true")
+    given = parser.parse_args()
     layer = build().parent / "TailraceLayer" / "python"
     print(f"{'function':10} {'floor ms':>9} {'ours ms':>9} {'ratio':>6}")
-    results = {}
+    functions = {}
     for name, clients in CLIENTS.items():
         floor = FLOOR % clients
         ours = OURS % str(ROOT / "functions" / name)
         for code in (floor, ours):  # byte code and page cache
             start(code, layer)
-        pairs = [(start(floor, layer), start(ours, layer)) for _ in range(rounds)]
+        pairs = [(start(floor, layer), start(ours, layer)) for _ in range(given.rounds)]
         low = statistics.median(pair[0] for pair in pairs)
         high = statistics.median(pair[1] for pair in pairs)
         ratio = statistics.median(pair[1] / pair[0] for pair in pairs)
-        results[name] = round(ratio, 3)
+        functions[name] = {
+            "floor": round(low),
+            "ours": round(high),
+            "ratio": round(ratio, 3),
+        }
         print(f"{name:10} {low:9.0f} {high:9.0f} {ratio:6.2f}")
-    print(json.dumps(results))
+    print(json.dumps({name: one["ratio"] for name, one in functions.items()}))
+    if given.keep:
+        found = {"rounds": given.rounds, "functions": functions}
+        kept.save("startup", "python -m bench.startup --keep", found)
 
 
 if __name__ == "__main__":
