@@ -23,8 +23,8 @@ from tailrace.errors import Unavailable
 from tailrace.ports import Push
 from tailrace.session import Session
 from tailrace.watchers import Request
+from tests.support.stage import ORIGIN, Stage
 from tests.support.worlds import STREAM
-from tests.unit.test_session import ORIGIN, Stage
 
 CHAT = STREAM.removeprefix("chat:")
 

@@ -12,17 +12,7 @@ from hypothesis import strategies as st
 
 from tailrace import chunks
 from tailrace.errors import Invalid, TooLarge
-
-JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters()),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
-ANY_TEXT = st.text(st.characters(exclude_categories=[]))
+from tests.support.strategies import ANY_TEXT, JSON
 
 
 @given(st.lists(JSON, min_size=1))

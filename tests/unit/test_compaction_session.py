@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.stage import R1, Stage
 from tests.support.worlds import STREAM
-from tests.unit.test_session import R1, Stage
 
 
 @pytest.fixture

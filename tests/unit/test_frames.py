@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tailrace import frames
 from tailrace.errors import Invalid, TooLarge, TooMany
 from tailrace.positions import Position
+from tests.support.strategies import ANY_TEXT, JSON
 from tests.support.worlds import STREAM, run_id
-from tests.unit.test_chunks import ANY_TEXT, JSON
 
 RUN = run_id(1)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tailrace.errors import Unavailable
 from tailrace.publish import Publish
 from tailrace.watchers import Connection, Rights, Subscription
+from tests.support.strategies import JSON
 from tests.support.worlds import NOW, STREAM, World, run_id
-from tests.unit.test_chunks import JSON
 
 R1, R2 = run_id(1), run_id(2)
 BASE = {"stream": STREAM, "run": R1, "writer": "w"}

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tailrace import tokens
 from tailrace.delivery import Delivery
 from tailrace.direct import LIST_MS
 from tailrace.errors import Forbidden, Unauthorized, Unavailable
@@ -21,80 +20,18 @@ from tailrace.session import (
     Session,
 )
 from tailrace.watchers import Subscription
-from tests.support.worlds import STREAM, World, run_id
+from tests.support.stage import ORIGIN, R1, RING, Stage
+from tests.support.worlds import STREAM, run_id
 
 UTF8: Any = {"ensure_ascii": False}
-R1, R2 = run_id(1), run_id(2)
-RING = {"current": "k1", "k1": "k1-secret-of-more-than-thirty-two-bytes"}
+R2 = run_id(2)
 ROTATED = {**RING, "current": "k2", "k2": "k2-secret-of-more-than-thirty-two-bytes"}
 QUOTAS = Quotas()
-ORIGIN = "https://app.example.com"
 
 
 def one_after_the_other(tasks: Sequence[Callable[[], None]]) -> None:
     for task in tasks:
         task()
-
-
-class Keys:
-    def __init__(self) -> None:
-        self.known: tokens.KeyRing = RING
-        self.stored: tokens.KeyRing = RING
-
-    def ring(self) -> tokens.KeyRing:
-        return self.known
-
-    def reread(self) -> tokens.KeyRing:
-        self.known = self.stored
-        return self.known
-
-
-class Stage(World):
-    """A world with a session, and a browser that talks to it."""
-
-    def __init__(self, *, direct: bool = False) -> None:
-        super().__init__()
-        self.keys = Keys()
-        self.counted: dict[str, int] = {}
-        self.session = Session(
-            self.log,
-            self.state,
-            self.gateway,
-            self.keys,
-            self.clock,
-            origins=[ORIGIN],
-            direct=direct,
-            count=lambda name, value: self.counted.__setitem__(
-                name, self.counted.get(name, 0) + value
-            ),
-        )
-
-    def token(self, **claims: Any) -> str:
-        claims = {"sub": "u7", "read": ["chat:*"], "cancel": ["chat:42"], **claims}
-        return tokens.mint(self.keys.stored, now=self.clock() // 1000, **claims)
-
-    def connect(self, id: str = "c1", **claims: Any) -> None:
-        self.session.connect(id, self.token(**claims), ORIGIN)
-
-    def send(self, id: str = "c1", **frame: Any) -> list[dict[str, Any]]:
-        """Send a frame; return what was pushed to that connection meanwhile."""
-        return self.send_text(json.dumps(frame), id)
-
-    def send_text(self, body: Any, id: str = "c1") -> list[dict[str, Any]]:
-        before = len(self.gateway.sent[id])
-        self.session.receive(id, body)
-        return [json.loads(frame) for frame in self.gateway.sent[id][before:]]
-
-    def ask(self, **frame: Any) -> dict[str, Any]:
-        """Send a frame that is answered by one frame."""
-        (answer,) = self.send(**frame)
-        return answer
-
-    def write(self, run: str = R1, chunks: int = 2) -> None:
-        record = self.log.open(STREAM, "w", run)
-        self.log.append(
-            STREAM, run, "w", record.next, [f'"{n}"' for n in range(chunks)]
-        )
 
 
 @pytest.fixture
