@@ -101,6 +101,7 @@ def take_turn(stack: LocalStack, visitor: str, turn: dict[str, Any]) -> str:
     chat = turn.get("id")
     if not isinstance(chat, str) or not chat.startswith(f"{visitor}/"):
         raise ValueError("id: must be a chat of this visitor")
+    # Elsewhere the environment names the function, and there is no transport to give.
     publish = PublishFunction(stack.lambda_, stack.function("publish"))
     producer = Producer(f"chat:{chat}", transport=publish, lease=START_SECONDS)
     given = producer.open().hand_over()

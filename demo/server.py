@@ -12,7 +12,6 @@ import mimetypes
 import secrets
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,8 +26,7 @@ from demo.job import LEASE_SECONDS, TOKENS_PER_SECOND
 from demo.jobs import Jobs
 from demo.local_aws import ROOT
 from demo.stack import LocalStack
-from tailrace.ids import new_run
-from tailrace.tokens import mint
+from tailrace import mint_token, new_run
 
 HOST = "127.0.0.1"
 TOKEN_SECONDS = 120
@@ -93,14 +91,13 @@ class Backend:
         self, visitor: str, seconds: int, grants: list[str], send: Iterable[str] = ()
     ) -> Json:
         return {
-            "token": mint(
-                self._key_ring,
-                sub=visitor,
-                now=int(time.time()),
-                expires_in=seconds,
+            "token": mint_token(
+                visitor,
                 read=grants,
                 cancel=grants,
                 send=send,
+                expires_in=seconds,
+                keys=self._key_ring,
             )
         }
 
@@ -109,7 +106,7 @@ class Backend:
         if not 1 <= len(question) <= MAX_QUESTION:
             raise BadRequest(f"question: must have 1 to {MAX_QUESTION} characters")
         # Named before there is a job, so that the page can watch and stop it from now.
-        run = new_run(time.time_ns() // 1_000_000, secrets.token_bytes(10))
+        run = new_run()
         self.jobs.start(stream=_stream(visitor), run=run, question=question)
         return {"run": run}
 
