@@ -148,7 +148,6 @@ def local_stack(
     enforce_iam: bool = False,
     socket_processes: int = 1,
     parameters: Mapping[str, str] | None = None,
-    template: Path = TEMPLATE,
     progress: Progress = _silent,
 ) -> Iterator[LocalStack]:
     """Build the template, start a local AWS, deploy onto it, and stop it at the end.
@@ -157,18 +156,18 @@ def local_stack(
     people before each step that takes time.
     """
     started = time.monotonic()
-    built = build(template, progress=progress)
+    built = build(progress=progress)
     progress("Starting a local AWS")
     with local_aws(enforce_iam=enforce_iam, socket_processes=socket_processes) as aws:
-        progress(f"Deploying {template.name} onto {aws.endpoint}")
+        progress(f"Deploying {TEMPLATE.name} onto {aws.endpoint}")
         stack = deploy(aws, built, parameters=parameters)
         progress(f"Ready in {time.monotonic() - started:.0f} s: {stack.socket_url}")
         yield stack
 
 
-def build(template: Path = TEMPLATE, *, progress: Progress = _silent) -> Path:
+def build(*, progress: Progress = _silent) -> Path:
     """Run `sam build` unless what it reads is unchanged; return the built template."""
-    directory = BUILDS / _digest(template)
+    directory = BUILDS / _digest()
     built = directory / "build" / "template.yaml"
     if not built.exists():
         progress("Building the layer")
@@ -178,10 +177,10 @@ def build(template: Path = TEMPLATE, *, progress: Progress = _silent) -> Path:
         try:
             _sam(
                 "build",
-                *("--template-file", str(template)),
+                *("--template-file", str(TEMPLATE)),
                 *("--build-dir", str(scratch / "build")),
                 "--no-cached",
-                cwd=template.parent,
+                cwd=ROOT,
                 environment=dict(os.environ),
             )
             with contextlib.suppress(OSError):  # somebody else was faster
@@ -245,14 +244,13 @@ def _sam(*arguments: str, cwd: Path, environment: Mapping[str, str]) -> None:
         raise LocalAwsError(f"`sam {arguments[0]}` failed:\n{done.stdout[-4000:]}")
 
 
-def _digest(template: Path) -> str:
+def _digest() -> str:
     """Name a build by all that goes into it."""
-    root = template.parent
-    hashed = hashlib.sha256(template.read_bytes())
-    sources = (root / "layers", root / "functions")
+    hashed = hashlib.sha256(TEMPLATE.read_bytes())
+    sources = (ROOT / "layers", ROOT / "functions")
     for path in sorted(path for source in sources for path in source.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            hashed.update(f"{path.relative_to(root)}\0".encode())
+            hashed.update(f"{path.relative_to(ROOT)}\0".encode())
             hashed.update(hashlib.sha256(path.read_bytes()).digest())
     return hashed.hexdigest()[:16]
 
