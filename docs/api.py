@@ -171,7 +171,7 @@ def _signature(name: str, function: Any) -> str:
 
 def _bare(annotation: Any) -> str:
     """Return an annotation as it was written; a TypedDict has references."""
-    return str(getattr(annotation, "__forward_arg__", annotation))
+    return str(getattr(annotation, "__forward_arg__", annotation)).replace("'", '"')
 
 
 def _default(value: Any) -> str:
