@@ -1,4 +1,4 @@
-"""Every adapter of a port, held to one suite: memory, moto, and the local AWS."""
+"""Log and state, held to one suite: in memory, on moto, and on the local AWS."""
 
 from __future__ import annotations
 

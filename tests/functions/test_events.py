@@ -258,7 +258,7 @@ def test_an_unknown_frame_is_answered_with_an_error(
 def test_a_frame_named_after_a_route_does_not_reach_that_route(
     connected: Invoke, aws: World
 ) -> None:
-    """A6: `$disconnect` as a type, and even as the route key, is a message."""
+    """`$disconnect` as a type, and even as the route key, is a message."""
     message = event("websocket/unknown.json")
     message["body"] = '{"type":"$disconnect","n":7}'
     message["requestContext"]["routeKey"] = "$disconnect"

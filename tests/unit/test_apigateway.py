@@ -98,7 +98,7 @@ def gateway(server: Server) -> Iterator[ApiGateway]:
 def test_a_push_is_signed_and_sent_as_boto3_would(
     server: Server, gateway: ApiGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A15: the path is encoded once to be sent, and once more to be signed."""
+    """The path is encoded once to be sent, and once more to be signed."""
     now = dt.datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - as botocore's is
     for signer in (botocore.auth, botocore.crt.auth):  # the second where there is a CRT
         monkeypatch.setattr(signer, "get_current_datetime", lambda *_, **__: now)

@@ -488,7 +488,7 @@ def test_a_repeat_with_more_in_it_puts_nothing_behind_what_has_expired(
 
 
 def test_a_zombie_from_before_the_expiry_reads_before_it_puts(world: World) -> None:
-    """P7: its run is gone, the stream began anew at 1, its old seq is free again."""
+    """Its run is gone, the stream began anew at 1, its old seq is free again."""
     zombie = world.new_log()
     zombie.open(STREAM, "w", R1)
     zombie.append(STREAM, R1, "w", 2, ['"a"'] * 50)

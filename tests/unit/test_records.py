@@ -67,7 +67,7 @@ def test_an_item_with_an_attribute_missing_or_bent_is_no_record(
 
 
 def test_no_expression_names_an_attribute_bare() -> None:
-    """A3: most of our attributes are reserved words. AWS refuses them bare; emulators
+    """Most of our attributes are reserved words. AWS refuses them bare; emulators
     let some pass. So every name in an expression is `#name`, every value `:value`."""
     source = Path(tailrace.adapters.dynamodb.__file__).read_text()
     expressions = re.findall(r'"([^"]*(?:#\w+|attribute_\w+)[^"]*)"', source)

@@ -591,7 +591,7 @@ def test_a_closed_connection_is_forgotten(stage: Stage) -> None:
 def test_a_consumer_that_lost_the_last_slices_of_a_run_gets_them_before_the_next(
     stage: Stage,
 ) -> None:
-    """D1: R1 ends and R2 follows at once; all pushes after seq 2 were lost."""
+    """R1 ends and R2 follows at once; all pushes after seq 2 were lost."""
     stage.write(R1, chunks=3)
     stage.connect()
     stage.send(type="subscribe", stream=STREAM, n=1)

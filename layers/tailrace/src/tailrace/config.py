@@ -1,4 +1,4 @@
-"""The environment of the functions: read here, and nowhere else."""
+"""The settings in the environment: the functions', and those that producers share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .records import MAX_LEASE_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the template tells a function; each function is told only what it uses."""
+    """What the template tells a function, each only what it uses; and what a producer
+    may be told, of which `push_interval` is its alone."""
 
     log_table: str = ""
     state_table: str = ""

@@ -77,7 +77,7 @@ class Log:
         An expired tail is returned (it still numbers the stream), as not active.
         """
         for _ in range(_TRIES):
-            now = self.clock()  # before the reads: a reader may freeze between (P8)
+            now = self.clock()  # before the reads: a reader may freeze (rule 6)
             tail = self.store.last(stream)
             now = self._not_later_than(now)
             if tail is None or not tail.active or tail.expired(now):

@@ -1,7 +1,8 @@
-"""What the logic asks of the outside: the log's table, the state's table, the gateway.
+"""What the logic asks of the outside: the two tables, the gateway, the queue of
+repairs, the job and the fan-out function.
 
-Each port has a DynamoDB or API Gateway adapter and one in memory; one contract suite
-holds them to the promises written here.
+What an adapter has to keep is written here. Those of `LogStore` and `State`, in
+DynamoDB and in memory, are held to it by one contract suite.
 """
 
 from __future__ import annotations

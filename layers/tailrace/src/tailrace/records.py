@@ -1,7 +1,8 @@
 """Records: the items of the log, and how DynamoDB holds them.
 
-All knowledge of attribute names and their types is in this file. It does not know how
-a record gets into the table, nor whether it may.
+The attributes of an item and their types are known here alone; `adapters.dynamodb` has
+besides the names of the key's two, `stream` and `seq`. How a record gets into the
+table, and whether it may, is not known here.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Replay:
     """One answer: iterate over its slices, as many as are wanted, then read the facts.
 
     `tail`, `active` and `run` say what the stream is, `at` when its tail was appended;
-    `start` is the seq behind which the slices begin; `position` where they ended.
+    `start` is the seq behind which the slices begin; `reached` where they ended.
     `more` is true until the slices have been taken to the end. `ahead`: they will be,
     so that what lies behind a cursor may be read to see whether it goes on there.
     """

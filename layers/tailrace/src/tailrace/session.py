@@ -296,7 +296,7 @@ class Session:
                     break
                 pushed = self._push(connection.id, frame)
                 if pushed is not Push.DONE:
-                    # Nothing that lies behind a failed push may be sent (D7).
+                    # Nothing that lies behind a failed push may be sent (§3.4).
                     answer.stopped = answer.failed = True
                     if pushed is Push.GONE:
                         answer.gone = True

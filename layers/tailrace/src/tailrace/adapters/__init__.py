@@ -1,1 +1,2 @@
-"""The outside: DynamoDB, API Gateway and Secrets Manager, and the same in memory."""
+"""The outside: DynamoDB, API Gateway, SQS, Lambda and Secrets Manager; the tables, the
+gateway and the queue in memory, too."""

@@ -128,7 +128,8 @@ def _name(error: Exception) -> str:
 
 
 class AwsClock:
-    """AWS time in ms, on a machine whose own clock may be wrong (P8).
+    """AWS time in ms, on a machine whose own clock may be wrong: by a slow one, its
+    run would be presumed dead (rule 6).
 
     Set from the `Date` header of each answer; that has whole seconds, so differences
     below two seconds are not corrected.
