@@ -414,9 +414,9 @@ MUTANTS = (
         "        there = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n"
         "        replay = Replay(self._log, stream, position, compact, "
-        "ahead=not answer.stopped)\n",
+        "ahead=not budget.stopped)\n",
         "        replay = Replay(self._log, stream, position, compact, "
-        "ahead=not answer.stopped)\n"
+        "ahead=not budget.stopped)\n"
         "        there = self._put_subscription(connection.id, stream, n, "
         "connection.rights.exp)\n",
     ),
@@ -462,7 +462,7 @@ MUTANTS = (
         "session.py",
         "sync replays nothing",
         "delivery 4",
-        "        if not answer.stopped:\n            for piece in replay.slices():",
+        "        if not budget.stopped:\n            for piece in replay.slices():",
         "        if False:\n            for piece in replay.slices():",
     ),
     _in(

@@ -111,7 +111,7 @@ class _Group:
                 need = chunks.size(chunks.encode(value))
             if self._size + need + _BESIDE > chunks.MAX_CHUNKS_BYTES and self._counts:
                 yield from self.close()
-            self._take(text, value, piece, what)
+            self._take(text, piece, what)
             self._size += need + _BESIDE
 
     def close(self) -> Iterator[Record]:
@@ -144,7 +144,7 @@ class _Group:
         else:
             self._left_out += 1
 
-    def _take(self, text: str, value: Any, piece: str | None, what: Any) -> None:
+    def _take(self, text: str, piece: str | None, what: Any) -> None:
         if piece is not None and what == self._growing:
             self._pieces.append(piece)
             self._counts[-1] += 1

@@ -81,7 +81,7 @@ class Spent:
             } | {sub: minute}
 
 
-class Answer:
+class Budget:
     """What one answer may still spend (§3.4, `more`)."""
 
     def __init__(self, now: int) -> None:

@@ -28,7 +28,7 @@ from .errors import (
 from .log import Log
 from .ports import Clock, Count, Gateway, Push, State
 from .positions import Position
-from .quotas import Answer, Quotas, Rate, Spent
+from .quotas import Budget, Quotas, Rate, Spent
 from .replay import Replay
 from .rules import ended_by
 from .watchers import Connection, Rights, Subscription
@@ -146,18 +146,18 @@ class Session:
         return self._chat(connection, frame)
 
     def _subscribe(self, connection: Connection, frame: frames.Subscribe) -> None:
-        answer = self._new_answer(connection)
+        budget = self._new_budget(connection)
         new = 0 if frame.stream in connection.streams else 1
         self._check_room(len(connection.streams) + new)
         facts = self._serve(
-            connection, frame.stream, frame.n, frame.position, answer, frame.compact
+            connection, frame.stream, frame.n, frame.position, budget, frame.compact
         )
-        self._account(connection, answer)
+        self._account(connection, budget)
         told = frames.subscribed(frame.stream, frame.n, facts)
-        self._conclude(connection, frame.n, answer, told)
+        self._conclude(connection, frame.n, budget, told)
 
     def _sync(self, connection: Connection, frame: frames.Sync) -> None:
-        answer = self._new_answer(connection)
+        budget = self._new_budget(connection)
         self._check_room(len(connection.streams.keys() | frame.streams.keys()))
         tails: dict[str, Any] = {
             name: {"error": problem.as_dict()}
@@ -165,23 +165,23 @@ class Session:
         }
         for stream, position in frame.streams.items():
             try:
-                if answer.late(self._clock()):
+                if budget.late(self._clock()):
                     raise Unavailable("the answer took too long; ask again")
                 tails[stream] = self._serve(
                     connection,
                     stream,
                     frame.n,
                     position,
-                    answer,
+                    budget,
                     frame.compact.get(stream),
                 )
             except TailraceError as problem:
                 tails[stream] = {"error": problem.as_dict()}
-            if answer.gone:
+            if budget.gone:
                 break
-        self._account(connection, answer)
+        self._account(connection, budget)
         told = frames.synced(frame.n, self._clock(), tails)
-        self._conclude(connection, frame.n, answer, told)
+        self._conclude(connection, frame.n, budget, told)
 
     def _unsubscribe(self, connection: Connection, frame: frames.Unsubscribe) -> None:
         self._state.unsubscribe(frame.stream, connection.id, frame.n)
@@ -209,11 +209,11 @@ class Session:
         if isinstance(frame, frames.Abort):
             chats.abort(connection, frame)
         elif isinstance(frame, frames.Resume):
-            answer = self._new_answer(connection)
-            if answer.stopped:
+            budget = self._new_budget(connection)
+            if budget.stopped:
                 raise Unavailable("too much was replayed; ask again in a minute")
-            answer.bytes = chats.resume(connection, frame, self._expires_at()).bytes
-            self._account(connection, answer)
+            budget.bytes = chats.resume(connection, frame, self._expires_at()).bytes
+            self._account(connection, budget)
         else:
             opened = chats.send(connection, frame, self._expires_at())
             if frame.n is not None:
@@ -254,20 +254,20 @@ class Session:
 
     # ---- parts -----------------------------------------------------------------------
 
-    def _new_answer(self, connection: Connection) -> Answer:
+    def _new_budget(self, connection: Connection) -> Budget:
         """Return an answer's budget: none at all, for a sub that replays too much. It
         is told `more`, and so asks on, with pauses."""
         now = self._clock()
-        answer = Answer(now)
+        budget = Budget(now)
         if self._spent.over(connection.rights.sub, now // 60_000):
             self._count("ReplaysThrottled", 1)
-            answer.stopped = True
-        return answer
+            budget.stopped = True
+        return budget
 
-    def _account(self, connection: Connection, answer: Answer) -> None:
-        self._count("ReplayedChunks", answer.chunks)
+    def _account(self, connection: Connection, budget: Budget) -> None:
+        self._count("ReplayedChunks", budget.chunks)
         sub, minute = connection.rights.sub, self._clock() // 60_000
-        owed = self._spent.owe(sub, minute, answer.bytes)
+        owed = self._spent.owe(sub, minute, budget.bytes)
         if not owed:
             return
         with contextlib.suppress(Unavailable):
@@ -280,7 +280,7 @@ class Session:
         stream: str,
         n: int,
         position: Position,
-        answer: Answer,
+        budget: Budget,
         compact: Mode | None,
     ) -> dict[str, Any]:
         """Subscribe, then replay within the answer's budget; return the facts."""
@@ -288,21 +288,21 @@ class Session:
             raise Forbidden("the token does not grant read for this stream")
         # The row before the read, so that what is appended between is pushed.
         there = self._put_subscription(connection.id, stream, n, connection.rights.exp)
-        replay = Replay(self._log, stream, position, compact, ahead=not answer.stopped)
-        if not answer.stopped:
+        replay = Replay(self._log, stream, position, compact, ahead=not budget.stopped)
+        if not budget.stopped:
             for piece in replay.slices():
                 frame = piece.frame(replay=True)
-                if not answer.take(frame, self._clock()):
+                if not budget.take(frame, self._clock()):
                     break
                 pushed = self._push(connection.id, frame)
                 if pushed is not Push.DONE:
                     # Nothing that lies behind a failed push may be sent (§3.4).
-                    answer.stopped = answer.failed = True
+                    budget.stopped = budget.failed = True
                     if pushed is Push.GONE:
-                        answer.gone = True
+                        budget.gone = True
                         self._state.unsubscribe(stream, connection.id, n)
                     break
-                answer.chunks += piece.count
+                budget.chunks += piece.count
         facts = {
             "run": replay.run,
             "tail": replay.tail,
@@ -315,7 +315,7 @@ class Session:
         if new and self._direct and replay.at > self._clock() - RECENT_MS:
             facts["again"] = AGAIN_MS
         if there is not None and there.slow_until:
-            answer.slow.append(stream)
+            budget.slow.append(stream)
             if there.slow_until > self._clock():
                 # What is appended until it is pushed to again, it has to ask for.
                 facts["again"] = AGAIN_MS
@@ -328,13 +328,13 @@ class Session:
         return self._state.subscribe(row, self._expires_at())
 
     def _conclude(
-        self, connection: Connection, n: int, answer: Answer, told: str
+        self, connection: Connection, n: int, budget: Budget, told: str
     ) -> None:
         """Push what closes an answer. Who has taken all of it is not slow any more."""
-        if answer.gone:
+        if budget.gone:
             return
-        if self._push(connection.id, told) is Push.DONE and not answer.failed:
-            for stream in answer.slow:
+        if self._push(connection.id, told) is Push.DONE and not budget.failed:
+            for stream in budget.slow:
                 row = Subscription(stream, connection.id, n, connection.rights.exp)
                 with contextlib.suppress(Unavailable):
                     self._state.mark_slow(row, 0)

@@ -6,27 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def get(event: Any, *path: str | int) -> Any:
+def get(event: Any, *path: str) -> Any:
     """Return what is at the path inside of an event, or None."""
     for step in path:
         if event is None:
             return None
-        if isinstance(step, int):
-            event = event[step] if step < len(event) else None
-        elif isinstance(event, Mapping):
+        if isinstance(event, Mapping):
             event = event.get(step)
         else:
             event = getattr(event, step, None)
     return event
 
 
-def text(event: Any, *path: str | int) -> str:
+def text(event: Any, *path: str) -> str:
     """Return the text at the path, or an empty one."""
     found = get(event, *path)
     return found if isinstance(found, str) else ""
 
 
-def items(event: Any, *path: str | int) -> list[Any]:
+def items(event: Any, *path: str) -> list[Any]:
     """Return the list at the path, or an empty one."""
     found = get(event, *path)
     return list(found) if isinstance(found, list | tuple) else []
