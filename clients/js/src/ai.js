@@ -8,6 +8,7 @@
  * stops it.
  */
 import { createClient } from "./client.js";
+import { CLOCK } from "./clock.js";
 import { TailraceError } from "./errors.js";
 import { Turn } from "./turn.js";
 
@@ -54,7 +55,7 @@ import { Turn } from "./turn.js";
  * @property {number} [patience] milliseconds without a connection, awake, after which a turn
  *   fails; by default two minutes
  * @property {number} [startWithin] milliseconds for a job to begin its run; by default one minute
- * @property {import("./client.js").Clock} [clock]
+ * @property {import("./clock.js").Clock} [clock]
  */
 
 /**
@@ -106,11 +107,7 @@ export class TailraceChatTransport {
       api: "/api/chat",
       patience: 120_000,
       startWithin: 60_000,
-      clock: {
-        now: () => performance.now(),
-        setTimeout: (/** @type {() => void} */ act, /** @type {number} */ ms) => setTimeout(act, ms),
-        clearTimeout: (/** @type {any} */ timer) => clearTimeout(timer),
-      },
+      clock: CLOCK,
       ...options,
     };
   }

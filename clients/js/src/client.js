@@ -1,7 +1,10 @@
 /**
- * The edge: the only file that knows WebSocket, timers, tokens' text, the page and the
- * network. It feeds the machine of `machine.js` and carries out its commands.
+ * The edge: it feeds the machine of `machine.js` and carries out its commands, with WebSocket,
+ * timers, tokens' text, the page and the network. Of these the machine knows nothing, and
+ * `reader.js` only its `port`; `react.js` and `ai.js` stand on the client, and have timers,
+ * frames and requests of their own.
  */
+import { CLOCK } from "./clock.js";
 import { errorOf, TailraceError } from "./errors.js";
 import { decode, encode, SUBPROTOCOL } from "./frames.js";
 import { deadline, initial, status, step } from "./machine.js";
@@ -9,11 +12,6 @@ import { createReader } from "./reader.js";
 
 /**
  * @typedef {import("./types.js").Status} Status
- *
- * @typedef {object} Clock
- * @property {() => number} now milliseconds; must never go back
- * @property {(act: () => void, ms: number) => any} setTimeout
- * @property {(timer: any) => void} clearTimeout
  *
  * @typedef {object} ClientOptions
  * @property {string} url `wss://…`
@@ -26,7 +24,7 @@ import { createReader } from "./reader.js";
  * @property {any} [page] where `addEventListener`, `document` and `navigator` are looked for
  * @property {any} [WebSocket] the constructor, where it is not global or is to be wrapped
  * @property {typeof globalThis.fetch} [fetch] used to tell a refused handshake from a broken network
- * @property {Clock} [clock]
+ * @property {import("./clock.js").Clock} [clock]
  * @property {() => number} [random] in [0, 1)
  *
  * @typedef {object} Client One connection, opened when first something is read, for any number
@@ -48,13 +46,6 @@ import { createReader } from "./reader.js";
  * @property {() => void} close ends every reader with the error `closed`, and the connection,
  *   for good
  */
-
-/** @type {Clock} */
-const CLOCK = {
-  now: () => performance.now(),
-  setTimeout: (act, ms) => setTimeout(act, ms),
-  clearTimeout: (timer) => clearTimeout(timer),
-};
 
 /**
  * When a JWT expires, in seconds; null where that cannot be read.

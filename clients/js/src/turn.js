@@ -76,7 +76,7 @@ export class Turn {
    * @param {Client} client
    * @param {string} stream
    * @param {string | null} run null: whatever is active
-   * @param {{clock: import("./client.js").Clock, patience: number, startWithin: number, done: () => void}} how
+   * @param {{clock: import("./clock.js").Clock, patience: number, startWithin: number, done: () => void}} how
    */
   constructor(client, stream, run, how) {
     this.client = client;
