@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ import pytest
 from demo.local_aws import REGION
 from demo.stack import LocalStack, local_stack
 from tailrace import Producer, consume, deployment
-from tests.e2e.test_delivery import CHUNKS, Run, ended, together
 from tests.support.deployed import Deployed
-from tests.support.socket import TIMEOUT, Socket, Watcher, open_socket
+from tests.support.runs import Run, every_kind_of_consumer_has_all
+from tests.support.socket import TIMEOUT, Socket, open_socket
 
 POST = "arn:aws:execute-api:*:*:*/v1/POST/@connections/*"
 
@@ -46,39 +45,8 @@ def live(socket: Socket) -> list[Any]:
 async def test_a_thousand_chunks_reach_every_kind_of_consumer(
     direct: Deployed,
 ) -> None:
-    """Through the publish function: one there from the start, one that joins in the
-    middle, one whose socket is cut three times, and one that comes after the end."""
-    run = Run(direct, direct.new_stream())
-    url, token = direct.stack.socket_url, direct.token(run.stream)
-    first, late, cut, after = (Watcher(url, token, run.stream) for _ in range(4))
-    joined = asyncio.Event()
-    chance = random.Random(7)
-
-    async def join_in_the_middle() -> None:
-        await joined.wait()
-        await late.watch(ended)
-
-    async def cut_three_times() -> None:
-        for number in range(1, 4):
-            watching = asyncio.create_task(cut.watch(ended))
-            await cut.has(number * 200 + chance.randrange(20))
-            watching.cancel()
-            await asyncio.wait([watching])
-        await cut.watch(ended)
-
-    def half(written: int) -> None:
-        if written == CHUNKS // 2:
-            joined.set()
-
-    async def write() -> None:
-        await first.has(0)
-        await run.write_all(half)
-
-    await together(first.watch(ended), join_in_the_middle(), cut_three_times(), write())
-    await asyncio.wait_for(after.watch(ended), TIMEOUT)
-    for one in (first, late, cut, after):
-        assert one.chunks == {run.run: run.chunks}
-        assert one.ends == {run.run: "completed"}
+    """Through the publish function."""
+    await every_kind_of_consumer_has_all(direct)
 
 
 async def test_who_comes_in_mid_answer_is_shown_all_though_nothing_follows(

@@ -17,8 +17,8 @@ import pytest
 
 from demo.local_aws import REGION
 from demo.stack import FunctionName, LocalStack, build, deploy, local_stack
-from tests.e2e.test_delivery import Run, ended, together
 from tests.support.deployed import Deployed
+from tests.support.runs import Run, ended, together
 from tests.support.socket import Watcher
 
 FUNCTIONS: tuple[FunctionName, ...] = ("websocket", "publish", "fanout")
