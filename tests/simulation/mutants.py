@@ -325,8 +325,8 @@ MUTANTS = (
         "pushing.py",
         "a throttled push fails the batch",
         "delivery 2",
-        '            self._count("PushesThrottled", 1)\n',
-        '            self._count("PushesThrottled", 1)\n'
+        '            self._count("PushesFailed", 1)\n',
+        '            self._count("PushesFailed", 1)\n'
         '            raise RuntimeError("429")\n',
     ),
     _in(

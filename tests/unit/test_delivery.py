@@ -168,7 +168,7 @@ def test_a_failed_push_is_tried_once_more_and_never_overtaken(
     assert tries == [1, 4, 4]
     assert [one["seq"] for one in stage.got("fine")] == [1, 4, 5, 6, 7]
     assert len(stage.state.subscribers(STREAM)) == 2
-    assert stage.counted["PushesThrottled"] == 2
+    assert stage.counted["PushesFailed"] == 2
 
 
 def test_a_slow_connection_holds_up_the_others_twice(stage: Stage) -> None:

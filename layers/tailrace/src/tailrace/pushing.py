@@ -28,7 +28,7 @@ class Pusher:
             outcome = self._gateway.push(connection, frame)
             if outcome in (Push.DONE, Push.GONE):
                 break
-            self._count("PushesThrottled", 1)
+            self._count("PushesFailed", 1)
             if outcome is Push.SLOW:
                 break
         return outcome
