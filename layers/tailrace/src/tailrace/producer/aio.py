@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import os
-import random
-import warnings
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +21,7 @@ from ..deployment import find_transport
 from ..errors import Invalid, TailraceError
 from ..rules import Reason
 from ..writers import Answer, Transport
-from .base import Base, HandOver, OnStop, not_ended
+from .base import Base, BasePump, HandOver, OnStop, not_ended
 from .core import Core
 from .values import encode
 
@@ -38,8 +35,6 @@ CALLERS = 64
 queue, and what is written meanwhile leaves together."""
 
 _DONE: Any = object()
-
-_log = logging.getLogger("tailrace")
 
 
 class AsyncProducer(Base):
@@ -183,20 +178,17 @@ class AsyncProducer(Base):
         return self._pump
 
 
-class _Pump:
+class _Pump(BasePump):
     """Makes a core's calls, one after the other, for the event loop."""
 
     def __init__(
         self, core: Core, transport: Transport, on_stop: OnStop | None
     ) -> None:
-        self.transport = transport
+        super().__init__(core, transport, on_stop)
         self._loop = asyncio.get_running_loop()
-        self._core = core
-        self._on_stop = on_stop
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._interruptible: set[asyncio.Task[Any]] = set()
-        self._dropped = False
         self._breathed = self._loop.time()
 
     async def breathe(self) -> None:
@@ -215,7 +207,7 @@ class _Pump:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._dropped and core.state != "closed" and not core.closing:
+        if self._dropped and self._goes_on:
             core.leave()
         now = self._loop.time()
         call = core.step(now)
@@ -261,41 +253,20 @@ class _Pump:
                 task.uncancel()
             self._interruptible.discard(task)
 
-    def drop(self) -> None:
-        """Say that the producer is gone; from the garbage collector, in any thread."""
-        self._dropped = True
-        if self._core.state != "closed" and not self._core.closing:
-            text = f"the producer of run {self._core.run} was dropped without `end`"
-            warnings.warn(text, ResourceWarning, stacklevel=2)
-
     def _made(self, made: asyncio.Future[Answer]) -> None:
-        """Note the outcome of a call."""
-        now = self._loop.time()
         error = made.exception()
-        answer: object = made.result() if error is None else None
-        if isinstance(answer, Answer):
-            self._core.answered(answer, now)
-        else:
-            error = error or TypeError("the transport gave no Answer")
-            self._core.failed(error, now, random.random())
+        self._note(made.result() if error is None else error, self._loop.time())
         self._tell()
         self.advance()
         if self._core.error is not None:
-            self._stopped(self._core.error)
+            while self._interruptible:
+                self._interruptible.pop().cancel()
+        self._tell_job()
 
     def _tell(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-    def _stopped(self, error: BaseException) -> None:
-        while self._interruptible:
-            self._interruptible.pop().cancel()
-        if self._on_stop is not None:
-            try:
-                self._on_stop(error)
-            except Exception:  # noqa: BLE001 - nobody waits for it
-                _log.exception("tailrace: on_stop failed")
 
 
 async def _close(chunks: Any) -> None:

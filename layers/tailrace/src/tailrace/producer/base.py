@@ -1,9 +1,12 @@
-"""What the sync and the async producer have in common: arguments, attributes, and how
-leaving the `with` block ends the run."""
+"""What the sync and the async producer have in common: arguments, attributes, how
+leaving the `with` block ends the run, and what a pump does with what came of a call."""
 
 from __future__ import annotations
 
+import logging
+import random
 import secrets
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict
 
@@ -11,7 +14,7 @@ from .. import chunks as chunk_texts
 from ..errors import Invalid
 from ..records import MAX_MESSAGE_CHARS, check_message
 from ..rules import OnActive
-from ..writers import Transport
+from ..writers import Answer, Transport
 from .core import Core, Pace
 from .opening import Opening, Resume
 
@@ -19,6 +22,8 @@ ERROR_MESSAGE = "Something went wrong, and the answer broke off."
 
 OnError = Literal["end", "hand_over"]
 OnStop = Callable[[BaseException], None]
+
+_log = logging.getLogger("tailrace")
 
 
 class PublicError(Exception):
@@ -172,6 +177,50 @@ class Base:
 
     def _handed_over(self) -> HandOver:
         return {"run": self.run, "seq": self._core.next, "resume": "continue"}
+
+
+class BasePump:
+    """What both pumps are made of. It does not know the producer, so that one that was
+    dropped can be told from one that is silent."""
+
+    def __init__(
+        self, core: Core, transport: Transport, on_stop: OnStop | None
+    ) -> None:
+        self.transport = transport
+        self._core = core
+        self._on_stop = on_stop
+        self._dropped = False
+
+    def drop(self) -> None:
+        """Say that the producer is gone. It comes from the garbage collector, at any
+        moment and in any thread, so it may not wait for a lock."""
+        self._dropped = True
+        if self._goes_on:
+            text = f"the producer of run {self._core.run} was dropped without `end`"
+            warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether nothing was said yet of the run's end."""
+        return self._core.state != "closed" and not self._core.closing
+
+    def _note(self, outcome: object, now: float) -> None:
+        """Note the outcome of a call: its answer, or what it raised."""
+        if isinstance(outcome, Answer):
+            self._core.answered(outcome, now)
+        else:
+            if not isinstance(outcome, BaseException):
+                outcome = TypeError("the transport gave no Answer")
+            self._core.failed(outcome, now, random.random())
+
+    def _tell_job(self) -> None:
+        """Tell the job what ended the run, if anything has."""
+        error = self._core.error
+        if error is not None and self._on_stop is not None:
+            try:
+                self._on_stop(error)
+            except Exception:  # noqa: BLE001 - nobody waits for it
+                _log.exception("tailrace: on_stop failed")
 
 
 def not_ended(problem: BaseException) -> str:

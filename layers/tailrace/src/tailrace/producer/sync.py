@@ -12,12 +12,9 @@ which an interrupt leaves it taken, or given back twice, for ever.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
-import random
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -27,7 +24,7 @@ from ..deployment import find_transport
 from ..errors import Invalid
 from ..rules import Reason
 from ..writers import Answer, Transport
-from .base import Base, HandOver, OnStop, not_ended
+from .base import Base, BasePump, HandOver, OnStop, not_ended
 from .calls import Call
 from .core import Core
 from .values import encode
@@ -35,8 +32,6 @@ from .values import encode
 T = TypeVar("T")
 
 EXIT_SECONDS = 5.0
-
-_log = logging.getLogger("tailrace")
 
 
 class Producer(Base):
@@ -175,22 +170,19 @@ class Producer(Base):
         return self._pump
 
 
-class _Pump:
+class _Pump(BasePump):
     """The thread that makes a core's calls. `lock` guards the core. Whoever waits for
     something to come of a call has a bell."""
 
     def __init__(
         self, core: Core, transport: Transport, on_stop: OnStop | None
     ) -> None:
+        super().__init__(core, transport, on_stop)
         # Its owner may be asked for: a signal handler interrupts whoever has it.
         self.lock = threading.RLock()
-        self.transport = transport
         self._alarm: threading.Lock | None = None
         self._bells: list[threading.Lock] = []
-        self._core = core
-        self._on_stop = on_stop
         self._pid = os.getpid()
-        self._dropped = False
 
     @property
     def foreign(self) -> bool:
@@ -213,14 +205,6 @@ class _Pump:
         if alarm is not None:
             alarm.release()
 
-    def drop(self) -> None:
-        """Say that the producer is gone. It comes from the garbage collector, at any
-        moment and in any thread, so it may not wait for the lock."""
-        self._dropped = True
-        if self._core.state != "closed" and not self._core.closing:
-            text = f"the producer of run {self._core.run} was dropped without `end`"
-            warnings.warn(text, ResourceWarning, stacklevel=2)
-
     def wait_for(self, done: Callable[[], bool]) -> None:
         """Wait until it is done, which is asked with the lock held; raise what ended
         the run."""
@@ -235,7 +219,7 @@ class _Pump:
     def finish(self, deadline: float) -> None:
         """Put what was written before the process ends, as far as there is time."""
         with self.lock:
-            if self._core.state != "closed" and not self._core.closing:
+            if self._goes_on:
                 self._core.leave()
         while (left := deadline - time.monotonic()) > 0:
             with self.lock:
@@ -276,7 +260,7 @@ class _Pump:
             _pumps.discard(self)
             with self.lock:
                 self._ring()
-        self._stopped()
+        self._tell_job()
 
     def _next(
         self, call: Call | None, outcome: Answer | BaseException | None
@@ -285,19 +269,14 @@ class _Pump:
         core = self._core
         with self.lock:
             if call is not None:
-                if isinstance(outcome, Answer):
-                    core.answered(outcome, time.monotonic())
-                else:
-                    if not isinstance(outcome, BaseException):
-                        outcome = TypeError("the transport gave no Answer")
-                    core.failed(outcome, time.monotonic(), random.random())
+                self._note(outcome, time.monotonic())
                 self._ring()
         while True:
             with self.lock:
                 if core.state == "closed":
                     return None
                 now = time.monotonic()
-                if self._dropped and not core.closing:
+                if self._dropped and self._goes_on:
                     core.leave()
                 following = core.step(now)
                 if following is not None:
@@ -307,14 +286,6 @@ class _Pump:
                 self._alarm = alarm = threading.Lock()
                 alarm.acquire()
             alarm.acquire(timeout=-1 if due is None else max(due - now, 0.0))
-
-    def _stopped(self) -> None:
-        error = self._core.error
-        if error is not None and self._on_stop is not None:
-            try:
-                self._on_stop(error)
-            except Exception:  # noqa: BLE001 - nobody waits for it
-                _log.exception("tailrace: on_stop failed")
 
 
 # Not a `WeakSet`: to go through that fails when a thread ends meanwhile.
