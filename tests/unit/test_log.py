@@ -28,11 +28,6 @@ R1, R2, R3 = run_id(1), run_id(2), run_id(3)
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 def log(world: World) -> Log:
     return world.log
 

@@ -25,11 +25,6 @@ from tests.support.worlds import STREAM, World, run_id
 R1, R2 = run_id(1), run_id(2)
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 def publish(world: World, *values: Any, **options: Any) -> Record:
     """Call as another container each time."""
     texts = [chunks.encode(value) for value in values]

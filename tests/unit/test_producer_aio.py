@@ -8,57 +8,21 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
 
-from tailrace import chunks
 from tailrace.errors import Busy, Cancelled, Invalid, StreamEnded, Unavailable
 from tailrace.producer import aio
 from tailrace.producer.aio import AsyncProducer
 from tailrace.producer.base import ERROR_MESSAGE, PublicError
-from tailrace.records import Record
 from tailrace.transports.in_process import InProcess
 from tailrace.watchers import Subscription
 from tailrace.writers import Answer
+from tests.support.gate import PATIENCE, Gate, answer, end
 from tests.support.worlds import NOW, STREAM, World
-
-PATIENCE = 30
-
-
-class Gate(InProcess):
-    """A transport whose appends wait until they are let through."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world.log)
-        self.open_gate = threading.Event()
-        self.open_gate.set()
-        self.begun = threading.Semaphore(0)
-        self.fault: Exception | None = None
-
-    def append(self, *args: Any, **kwargs: Any) -> Answer:
-        self.begun.release()
-        assert self.open_gate.wait(PATIENCE)
-        if self.fault is not None:
-            raise self.fault
-        return super().append(*args, **kwargs)
-
-    async def wait_for_an_append(self) -> None:
-        assert await asyncio.to_thread(self.begun.acquire, timeout=PATIENCE)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def gate(world: World) -> Iterator[Gate]:
-    gate = Gate(world)
-    yield gate
-    gate.open_gate.set()
 
 
 @pytest.fixture
@@ -67,17 +31,6 @@ def produce(gate: Gate) -> Callable[..., AsyncProducer]:
         return AsyncProducer(stream, transport=gate, **options)
 
     return make
-
-
-def answer(world: World, stream: str = STREAM) -> list[Any]:
-    texts = (record.chunks for record in world.records(stream))
-    return [value for text in texts for value in chunks.decode(text)]
-
-
-def end(world: World) -> Record:
-    last = world.records()[-1]
-    assert last.kind == "end", last
-    return last
 
 
 # ---- leaving the block ---------------------------------------------------------------
@@ -119,7 +72,7 @@ async def test_a_cancelled_task_ends_its_run_with_all_that_was_written(
 
     gate.open_gate.clear()
     task = asyncio.create_task(job())
-    await gate.wait_for_an_append()
+    await gate.await_an_append()
     task.cancel()
     gate.open_gate.set()
     with pytest.raises(asyncio.CancelledError):
@@ -233,7 +186,7 @@ async def test_write_waits_only_while_the_buffer_is_full(
     gate.open_gate.clear()
     async with produce(min_interval=0, buffer=1_000) as stream:
         await stream.write("first")
-        await gate.wait_for_an_append()
+        await gate.await_an_append()
         written = 0
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):

@@ -60,11 +60,6 @@ class Skewed(InProcess):
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 def transport(world: World) -> InProcess:
     return InProcess(world.log)
 

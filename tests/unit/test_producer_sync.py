@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from tailrace import chunks
 from tailrace.errors import (
     Busy,
     Cancelled,
@@ -27,47 +26,10 @@ from tailrace.errors import (
 from tailrace.producer import sync
 from tailrace.producer.base import ERROR_MESSAGE, PublicError
 from tailrace.producer.sync import Producer
-from tailrace.records import Record
 from tailrace.transports.in_process import InProcess
 from tailrace.watchers import Subscription
-from tailrace.writers import Answer
+from tests.support.gate import PATIENCE, Gate, answer, end
 from tests.support.worlds import NOW, STREAM, World, run_id
-
-PATIENCE = 30
-
-
-class Gate(InProcess):
-    """A transport whose appends wait until they are let through. `fault` is what they
-    raise instead."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world.log)
-        self.open_gate = threading.Event()
-        self.open_gate.set()
-        self.begun = threading.Semaphore(0)
-        self.fault: Exception | None = None
-
-    def append(self, *args: Any, **kwargs: Any) -> Answer:
-        self.begun.release()
-        assert self.open_gate.wait(PATIENCE)
-        if self.fault is not None:
-            raise self.fault
-        return super().append(*args, **kwargs)
-
-    def wait_for_an_append(self) -> None:
-        assert self.begun.acquire(timeout=PATIENCE)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def gate(world: World) -> Iterator[Gate]:
-    gate = Gate(world)
-    yield gate
-    gate.open_gate.set()
 
 
 @pytest.fixture
@@ -76,18 +38,6 @@ def produce(gate: Gate) -> Callable[..., Producer]:
         return Producer(stream, transport=gate, **options)
 
     return make
-
-
-def answer(world: World, stream: str = STREAM) -> list[Any]:
-    """Return the chunks of a stream."""
-    texts = (record.chunks for record in world.records(stream))
-    return [value for text in texts for value in chunks.decode(text)]
-
-
-def end(world: World) -> Record:
-    last = world.records()[-1]
-    assert last.kind == "end", last
-    return last
 
 
 # ---- leaving the block ---------------------------------------------------------------

@@ -31,11 +31,6 @@ R1, R2 = run_id(1), run_id(2)
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
 def client(world: World) -> FakeLambda:
     return FakeLambda(Publish(world.log, world.state, world.gateway))
 
