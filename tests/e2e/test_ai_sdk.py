@@ -2,7 +2,8 @@
 in StrictMode, against the deployed stack, with API Gateway's limits between them.
 
 Each test is a story that happens at the same time in all majors, which post their
-turns, and in one that sends them by the socket."""
+turns, and in one that sends them by the socket. `also_stock`: and in a page without a
+package of ours, whose other stories are those of test_ai_sdk_stock.py."""
 
 from __future__ import annotations
 
@@ -33,14 +34,19 @@ from tests.support.deployed import Deployed
 pytest_plugins = ["tests.support.browser_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-WAYS = [Way(5, "post"), Way(6, "post"), Way(7, "post"), Way(7, "socket")]
+OURS = [Way(5, "post"), Way(6, "post"), Way(7, "post"), Way(7, "socket")]
+STOCK = [Way(7, "stock")]
+also_stock = pytest.mark.parametrize(
+    "chats", [OURS, STOCK], indirect=True, ids=["ours", "stock"]
+)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def chats(
-    site: Site, visitor: Visitor, deployed: Deployed
+    request: pytest.FixtureRequest, site: Site, visitor: Visitor, deployed: Deployed
 ) -> AsyncIterator[Chats]:
-    async with opened(WAYS, site, visitor, deployed) as chats:
+    ways = getattr(request, "param", OURS)
+    async with opened(ways, site, visitor, deployed) as chats:
         yield chats
 
 
@@ -110,6 +116,7 @@ async def test_regenerate(chat: Chat) -> None:
     ]
 
 
+@also_stock
 @everywhere
 async def test_a_tool_call(chat: Chat) -> None:
     page = await chat.tab()
@@ -121,6 +128,7 @@ async def test_a_tool_call(chat: Chat) -> None:
     assert (tool["input"], tool["output"]) == ({"city": "Kiel"}, {"sky": "grey"})
 
 
+@also_stock
 @everywhere
 async def test_a_job_that_fails_and_one_that_dies_are_errors(chat: Chat) -> None:
     page = await chat.tab()
@@ -136,6 +144,7 @@ async def test_a_job_that_fails_and_one_that_dies_are_errors(chat: Chat) -> None
     assert seen["error"] == "The answer broke off."
 
 
+@also_stock
 @everywhere
 async def test_an_answer_of_more_than_128_kb_also_after_a_reload(chat: Chat) -> None:
     whole = "".join(f"{n:07} " * 100 for n in range(400))

@@ -1,4 +1,5 @@
-"""The AI SDK's own `WebSocketChatTransport`, with no package of ours in the page."""
+"""The AI SDK's own `WebSocketChatTransport`, with no package of ours in the page: what
+is not the same as in test_ai_sdk.py."""
 
 from __future__ import annotations
 
@@ -77,38 +78,6 @@ async def test_stop_also_after_resume_looks_away(chat: Chat) -> None:
     chat.backend.go.set()
     await ends_whole(watcher)
     assert chat.backend.stopped == []
-
-
-async def test_a_tool_call(chat: Chat) -> None:
-    page = await chat.tab()
-    await send(page, "tool")
-    (answer,) = (await ends(page))["answers"]
-    tool = next(part for part in answer["parts"] if part["type"] == "tool-weather")
-    assert (tool["state"], tool["output"]) == ("output-available", {"sky": "grey"})
-
-
-async def test_a_job_that_fails_and_one_that_dies_are_errors(chat: Chat) -> None:
-    page = await chat.tab()
-    await send(page, "fail")
-    seen = await ends(page, "error")
-    assert seen["error"] == "Too long a question."
-    assert seen["texts"][0].startswith("0 1 2")
-    await send(page, "die")
-    await until(page, "status === 'streaming' && texts[1]?.includes('9')")
-    await chat.is_looked_at()
-    seen = await until(page, "status === 'error' && texts.length > 1")
-    assert seen["error"]
-
-
-async def test_an_answer_of_more_than_128_kb_also_after_a_reload(chat: Chat) -> None:
-    whole = "".join(f"{n:07} " * 100 for n in range(180))
-    page = await chat.tab()
-    await send(page, "long 180")
-    await until(page, f"texts[0]?.length === {len(whole)}")
-    await chat.reload(page)
-    await until(page, f"texts[0]?.length === {len(whole)}")
-    chat.backend.go.set()
-    assert (await ends(page))["texts"] == [whole]
 
 
 async def test_a_token_that_expires_in_mid_answer_is_resumed_with_another(
