@@ -152,8 +152,9 @@ def test_an_error_names_the_frame_that_it_answers() -> None:
     assert frames.echo('{"stream":"a b","n":-1}') == {}
 
 
-def test_the_fullest_answer_to_a_sync_fits_one_frame() -> None:
-    names = [f"{number:02}" + "é" * 300 for number in range(50)]
+@pytest.mark.parametrize("letter", ["é", "\U0001f600", "\x01"])
+def test_the_fullest_answer_to_a_sync_fits_one_frame(letter: str) -> None:
+    names = [f"{number:02}" + letter * 98 for number in range(50)]
     body = frames.encode({"type": "sync", "n": 1, "streams": dict.fromkeys(names)})
     sync = frames.decode(body)
     assert isinstance(sync, frames.Sync)

@@ -31,8 +31,9 @@ _ASKED = (
     "body",
     "metadata",
 )
-# 50 refused names, four bytes a character, still fit one answer.
-_SHOWN_NAME = 100
+# 50 refused names, six bytes a character (a control character's escape), still fit one
+# answer.
+_SHOWN_NAME = 60
 
 
 @dataclass(frozen=True, slots=True)
