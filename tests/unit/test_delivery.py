@@ -317,3 +317,17 @@ def test_a_net_shows_where_runs_begin_and_end_and_no_more(stage: Stage) -> None:
     assert (ended["seq"], ended["end"]) == (5, {"reason": "completed"})
     net.deliver({STREAM: stage.records()[1:3]}, stage.clock() + 10_000)
     assert len(stage.got("c1")) == 2
+
+
+def test_a_net_has_nothing_to_do_for_whom_it_shows_nothing(stage: Stage) -> None:
+    stage.subscribe("c1", "c2", "c3")
+    stage.write()
+    tasks: list[int] = []
+
+    def run_all(given: Sequence[Callable[[], None]]) -> None:
+        tasks.append(len(given))
+        one_by_one(given)
+
+    net = Delivery(stage.state, stage.gateway, stage.clock, run_all, net=True)
+    net.deliver({STREAM: stage.records()[1:3]}, stage.clock() + 10_000)
+    assert tasks == [1, 0], "the look-up, and nobody to be pushed to"

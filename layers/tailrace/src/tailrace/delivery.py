@@ -140,7 +140,8 @@ class Delivery:
                     continue
                 if isinstance(one, Request):
                     errands[one.connection].append((one, streams[stream]))
-                elif not self._slow(one, frames[stream], now):
+                # A net shows nothing of most batches, however many watch.
+                elif frames[stream].texts and not self._slow(one, frames[stream], now):
                     queues[one.connection].append((one, frames[stream].texts))
         # Side by side across connections, one after the other within each: two
         # posts under way to one connection have no order.
