@@ -71,6 +71,15 @@ def test_a_removed_connection_leaves_no_row(state: Any) -> None:
     assert state.connections_of("user-7") == ["c2"]
 
 
+def test_a_connection_that_only_its_sub_knows_is_removed_by_it(state: Any) -> None:
+    state.put_connection(Connection("c1", Rights("user-8", LATER)), LATER)
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.remove_connection("c1")
+    assert state.connections_of("user-8") == ["c1"], "by no other is it found"
+    state.remove_connection("c1", "user-8")
+    assert state.connections_of("user-8") == []
+
+
 def test_a_connection_of_many_streams_leaves_no_row_either(state: Any) -> None:
     state.put_connection(Connection("c1", RIGHTS), LATER)
     streams = [f"s{number}" for number in range(40)]

@@ -130,8 +130,8 @@ class State:
     def count_bad_frame(self, id: str) -> int:
         return self._call(lambda: self._world.state.count_bad_frame(id))
 
-    def remove_connection(self, id: str) -> None:
-        self._call(lambda: self._world.state.remove_connection(id))
+    def remove_connection(self, id: str, sub: str | None = None) -> None:
+        self._call(lambda: self._world.state.remove_connection(id, sub))
 
     def connections_of(self, sub: str) -> list[str]:
         return self._call(lambda: self._world.state.connections_of(sub))

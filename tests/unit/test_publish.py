@@ -350,6 +350,13 @@ def test_disconnect_closes_all_connections_of_a_sub(api: Api) -> None:
     assert api.call("disconnect", sub="u7") == {"disconnected": 0}
 
 
+def test_a_disconnect_removes_a_connection_that_only_its_sub_knows(api: Api) -> None:
+    api.state.put_connection(Connection("c1", Rights("u7", 2**40)), 2**40)
+    del api.state._connections["c1"]
+    assert api.call("disconnect", sub="u7") == {"disconnected": 1}
+    assert api.call("disconnect", sub="u7") == {"disconnected": 0}
+
+
 def test_a_disconnect_that_was_refused_halfway_is_done_by_its_repeat(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -722,6 +722,21 @@ def test_connections_whose_frames_are_refused_count_as_well(stage: Stage) -> Non
     assert stage.gateway.disconnected == ["c0"]
 
 
+def test_dead_connections_that_only_their_sub_knows_keep_no_place(
+    stage: Stage,
+) -> None:
+    """TTL, or a handshake that was answered 503, leaves one row of two."""
+    for number in range(10):
+        stage.connect(f"dead{number}")
+        del stage.state._connections[f"dead{number}"]
+    for number in range(QUOTAS.connections + 5):
+        stage.clock.advance(1)
+        stage.connect(f"c{number}")
+        stage.send(f"c{number}", type="subscribe", stream="chat:1", n=1)
+    assert len(stage.state.connections_of("u7")) == QUOTAS.connections
+    assert "c4" in stage.gateway.disconnected
+
+
 def test_expired_tokens_are_nobodys_and_close_nobody(stage: Stage) -> None:
     """They come in without rights, under one name for all: a stranger's old token must
     not close a user's connection."""

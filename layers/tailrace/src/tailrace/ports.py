@@ -66,8 +66,9 @@ class State(Protocol):
     def count_bad_frame(self, id: str) -> int:
         """Count one bad frame of a connection; return how many there are now."""
 
-    def remove_connection(self, id: str) -> None:
-        """Remove the connection's row and all its subscriptions."""
+    def remove_connection(self, id: str, sub: str | None = None) -> None:
+        """Remove the connection's row and all that is stored for it. `sub`: by whose
+        name it was found, as it may be although its own row is gone."""
 
     def connections_of(self, sub: str) -> list[str]:
         """Return the ids of the connections of a `sub`, those first whose rows expire

@@ -216,7 +216,7 @@ class Publish:
             # repeated finds it.
             try:
                 self._gateway.disconnect(connection)
-                self._state.remove_connection(connection)
+                self._state.remove_connection(connection, sub)
             except Unavailable as error:  # the others do not wait for it
                 failed = error
         if failed is not None:

@@ -358,7 +358,7 @@ class Session:
                 )
                 self._push(other, frames.error(problem, {}))
                 self._gateway.disconnect(other)
-                self._state.remove_connection(other)
+                self._state.remove_connection(other, sub)
 
     def _check_rate(self, id: str) -> None:
         if self._rate.over(id, self._clock()):

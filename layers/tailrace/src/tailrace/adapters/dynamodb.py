@@ -25,7 +25,7 @@ from .requests import (
     request_keys,
     to_request,
 )
-from .rows import pages
+from .rows import Key, pages
 
 
 class DynamoDBLog:
@@ -186,18 +186,24 @@ class DynamoDBState(RequestRows):
         )
         return int(counted["bad_frames"]["N"]) if counted else 0
 
-    def remove_connection(self, id: str) -> None:
+    def remove_connection(self, id: str, sub: str | None = None) -> None:
         connection = self.connection(id)
-        if connection is None:
-            return
-        keys = [(f"sub#{connection.rights.sub}", id)]
-        for stream in connection.streams:
-            keys += (f"stream#{stream}", id), (f"connection#{id}", f"stream#{stream}")
-        for request, stream in connection.requests.items():
-            keys += request_keys(stream, id, request)
-        self._delete_all(keys)
-        # Last, because by this one the others are found, should they not all be gone.
-        self._delete(f"connection#{id}", _CONNECTION)
+        subs = {} if sub is None else {sub: None}
+        keys: list[Key] = []
+        if connection is not None:
+            subs[connection.rights.sub] = None
+            for stream in connection.streams:
+                keys += (
+                    (f"stream#{stream}", id),
+                    (f"connection#{id}", f"stream#{stream}"),
+                )
+            for request, stream in connection.requests.items():
+                keys += request_keys(stream, id, request)
+        self._delete_all([*((f"sub#{one}", id) for one in subs), *keys])
+        if connection is not None:
+            # Last, because by this one the others are found, should they not all be
+            # gone.
+            self._delete(f"connection#{id}", _CONNECTION)
 
     def connections_of(self, sub: str) -> list[str]:
         rows = self._rows(f"sub#{sub}")

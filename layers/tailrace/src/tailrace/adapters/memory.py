@@ -67,7 +67,8 @@ class MemoryState:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
-        self._expires_at: dict[str, int] = {}
+        # Of each sub, when its connections' rows expire.
+        self._subs: dict[str, dict[str, int]] = defaultdict(dict)
         self._subscriptions: dict[str, dict[str, Subscription]] = defaultdict(dict)
         self._leases: dict[tuple[str, str, str], Lease] = {}
         self._keys: dict[tuple[str, str], int] = {}
@@ -77,7 +78,7 @@ class MemoryState:
     def put_connection(self, connection: Connection, expires_at: int) -> None:
         with self._lock:
             self._connections[connection.id] = connection
-            self._expires_at[connection.id] = expires_at
+            self._subs[connection.rights.sub][connection.id] = expires_at
 
     def connection(self, id: str) -> Connection | None:
         with self._lock:
@@ -112,9 +113,13 @@ class MemoryState:
             self._connections[id] = replace(connection, bad_frames=bad)
             return bad
 
-    def remove_connection(self, id: str) -> None:
+    def remove_connection(self, id: str, sub: str | None = None) -> None:
         with self._lock:
-            self._connections.pop(id, None)
+            connection = self._connections.pop(id, None)
+            if connection is not None:
+                self._subs[connection.rights.sub].pop(id, None)
+            if sub is not None:
+                self._subs[sub].pop(id, None)
             for rows in self._subscriptions.values():
                 rows.pop(id, None)
             for key in [key for key in self._requests if key[0] == id]:
@@ -122,12 +127,8 @@ class MemoryState:
 
     def connections_of(self, sub: str) -> list[str]:
         with self._lock:
-            found = [
-                connection.id
-                for connection in self._connections.values()
-                if connection.rights.sub == sub
-            ]
-            return sorted(found, key=lambda id: self._expires_at[id])
+            found = self._subs[sub]
+            return sorted(found, key=lambda id: found[id])
 
     def spend(self, sub: str, minute: int, amount: int, expires_at: int) -> int:
         with self._lock:
