@@ -97,7 +97,7 @@ def surroundings(calls: Calls) -> Iterator[None]:
                 **aws.environment,
                 "TAILRACE_CONNECTIONS_URL": f"http://127.0.0.1:{port.get()}/v1",
                 "TAILRACE_FANOUT_FUNCTION": "tailrace-fanout",
-                "TAILRACE_SECRET": "KeyRing",
+                "TAILRACE_KEY_RING_ARN": "KeyRing",
             }
             with patch.dict(os.environ, environment):
                 create_tables(boto3.client("dynamodb"), "Log", "State")

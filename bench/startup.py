@@ -51,7 +51,7 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "TAILRACE_LOG_TABLE": "Log",
     "TAILRACE_STATE_TABLE": "State",
-    "TAILRACE_SECRET": "KeyRing",
+    "TAILRACE_KEY_RING_ARN": "KeyRing",
     "TAILRACE_CONNECTIONS_URL": "https://example.invalid/v1",
     "TAILRACE_FANOUT_FUNCTION": "tailrace-fanout",
     "TAILRACE_ORIGINS": "*",

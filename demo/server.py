@@ -121,7 +121,7 @@ class Backend:
     @functools.cached_property
     def _key_ring(self) -> dict[str, str]:
         secret = self.stack.secretsmanager.get_secret_value(
-            SecretId=self.stack.key_ring
+            SecretId=self.stack.key_ring_arn
         )
         ring: dict[str, str] = json.loads(secret["SecretString"])
         return ring

@@ -90,7 +90,7 @@ class LocalStack:
         return self.outputs["StateTable"]
 
     @property
-    def key_ring(self) -> str:
+    def key_ring_arn(self) -> str:
         """The ARN of the secret that holds the signing keys."""
         return self.outputs["KeyRingArn"]
 

@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     "TAILRACE_LOG_TABLE": "Log",
     "TAILRACE_STATE_TABLE": "State",
-    "TAILRACE_SECRET": KEY_RING,
+    "TAILRACE_KEY_RING_ARN": KEY_RING,
     "TAILRACE_PUBLISH_FUNCTION": "tailrace-publish",
     "TAILRACE_FANOUT_FUNCTION": "tailrace-fanout",
     "TAILRACE_CONNECTIONS_URL": "https://abcdef1234.execute-api.us-east-1.amazonaws.com/v1",

@@ -394,7 +394,7 @@ def denied(stack: LocalStack, case: Case) -> Iterator[None]:
     resource = {
         "Log": f"arn:aws:dynamodb:{REGION}:*:table/{stack.log_table}",
         "State": f"arn:aws:dynamodb:{REGION}:*:table/{stack.state_table}",
-        "KeyRing": stack.key_ring,
+        "KeyRing": stack.key_ring_arn,
         "POST": "arn:aws:execute-api:*:*:*/v1/POST/@connections/*",
         "DELETE": "arn:aws:execute-api:*:*:*/v1/DELETE/@connections/*",
         "JobFunction": f"arn:aws:lambda:*:*:function:{JOB}",
@@ -511,7 +511,7 @@ def test_the_in_process_policy_lets_a_producer_append_and_not_remove(
         table.scan(TableName=stack.log_table)
     secrets = producer.client("secretsmanager", endpoint_url=stack.endpoint)
     with access_denied():
-        secrets.get_secret_value(SecretId=stack.key_ring)
+        secrets.get_secret_value(SecretId=stack.key_ring_arn)
 
 
 # What the policy for producers in-process allows, but for Direct delivery, of which

@@ -49,7 +49,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "TAILRACE_LOG_TABLE": "Log",
         "TAILRACE_STATE_TABLE": "State",
-        "TAILRACE_SECRET": "KeyRing",
+        "TAILRACE_KEY_RING_ARN": "KeyRing",
         "TAILRACE_CONNECTIONS_URL": "https://example.invalid/live",
         "TAILRACE_FANOUT_FUNCTION": "tailrace-fanout",
         "TAILRACE_ORIGINS": "https://app.example.com",

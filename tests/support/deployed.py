@@ -19,7 +19,7 @@ class Deployed:
 
     def __init__(self, stack: LocalStack) -> None:
         self.stack = stack
-        secret = stack.secretsmanager.get_secret_value(SecretId=stack.key_ring)
+        secret = stack.secretsmanager.get_secret_value(SecretId=stack.key_ring_arn)
         self.ring: tokens.KeyRing = json.loads(secret["SecretString"])
 
     def new_stream(self, prefix: str = "test") -> str:

@@ -90,7 +90,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServer]:
         def find(stack: str | None = None, environ: Any = None) -> Deployment:
             if stack not in (None, "tailrace"):
                 raise NoStack(f"stack: there is no {stack!r}")
-            return Deployment(socket_url=server.url, secret="ring")
+            return Deployment(socket_url=server.url, key_ring_arn="ring")
 
         monkeypatch.setattr(app, "find", find)
         monkeypatch.setattr(app, "find_transport", lambda *_, **__: server.publish)
@@ -404,11 +404,11 @@ def test_tail_uses_the_token_and_url_that_it_is_given(
 def test_tail_ends_where_no_token_can_be_had(
     server: LocalServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_keys(secret: str) -> None:
+    def no_keys(key_ring_arn: str) -> None:
         raise NoCredentialsError
 
     monkeypatch.delenv("TAILRACE_KEY_RING")
-    monkeypatch.setenv("TAILRACE_SECRET", "ring")
+    monkeypatch.setenv("TAILRACE_KEY_RING_ARN", "ring")
     monkeypatch.setattr(minting, "find_keys", no_keys)
     code, out, err = run("tail", STREAM, "--url", server.url)
     assert (code, out) == (failures.NOT_ALLOWED, "")

@@ -67,12 +67,12 @@ def test_the_ring_may_be_in_the_environment() -> None:
     token = mint_token("u", environ={"TAILRACE_KEY_RING": json.dumps(RING)})
     assert tokens.verify(token, RING, int(time.time())).sub == "u"
     for wrong in ("[]", "k1"):
-        with pytest.raises(Invalid, match="TAILRACE_KEY_RING"):
+        with pytest.raises(Invalid, match="TAILRACE_KEY_RING must"):
             mint_token("u", environ={"TAILRACE_KEY_RING": wrong})
 
 
 def test_the_ring_is_read_from_its_secret_once(secrets: Any) -> None:
-    environ = {"TAILRACE_SECRET": "ring"}
+    environ = {"TAILRACE_KEY_RING_ARN": "ring"}
     mint_token("u", environ=environ)
     secrets.delete_secret(SecretId="ring", ForceDeleteWithoutRecovery=True)
     token = mint_token("u", environ=environ)
@@ -86,7 +86,7 @@ def test_a_run_id_is_of_now() -> None:
 
 
 def test_a_ring_that_is_nowhere_is_asked_for() -> None:
-    with pytest.raises(Invalid, match="TAILRACE_SECRET"):
+    with pytest.raises(Invalid, match="TAILRACE_KEY_RING_ARN"):
         mint_token("u", environ={})
 
 

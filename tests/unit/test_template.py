@@ -255,7 +255,7 @@ def test_a_function_is_told_only_variables_that_the_package_reads() -> None:
         ours = {variable for variable in variables if variable.startswith("TAILRACE_")}
         assert ours
         assert ours <= known
-    assert "TAILRACE_SECRET" not in json.dumps(properties("PublishFunction"))
+    assert "TAILRACE_KEY_RING_ARN" not in json.dumps(properties("PublishFunction"))
     told = properties("FanoutFunction")["Environment"]["Variables"]
     assert one_of(told["TAILRACE_LOG_TABLE"]) == {"Ref": "Log"}
     assert "Fn::If" in told["TAILRACE_LOG_TABLE"], "it reads the log for chats only"

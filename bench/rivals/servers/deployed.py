@@ -47,7 +47,7 @@ def make_talkative(stack: LocalStack) -> None:
 
 
 def token(stack: LocalStack) -> str:
-    secret: Any = stack.secretsmanager.get_secret_value(SecretId=stack.key_ring)
+    secret: Any = stack.secretsmanager.get_secret_value(SecretId=stack.key_ring_arn)
     ring = json.loads(secret["SecretString"])
     now = int(time.time())
     return tokens.mint(ring, sub="reader", read=["*"], now=now, expires_in=3_600)

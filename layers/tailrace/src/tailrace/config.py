@@ -17,7 +17,7 @@ class Settings:
 
     log_table: str = ""
     state_table: str = ""
-    secret: str = ""
+    key_ring_arn: str = ""
     connections_url: str = ""
     origins: tuple[str, ...] = ()
     retention_hours: int = 72
@@ -53,7 +53,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         log_table=environ.get("TAILRACE_LOG_TABLE", ""),
         state_table=environ.get("TAILRACE_STATE_TABLE", ""),
-        secret=environ.get("TAILRACE_SECRET", ""),
+        key_ring_arn=environ.get("TAILRACE_KEY_RING_ARN", ""),
         connections_url=environ.get("TAILRACE_CONNECTIONS_URL", ""),
         origins=tuple(
             origin.strip()

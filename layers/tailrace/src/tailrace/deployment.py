@@ -11,7 +11,7 @@ CloudFormation outputs.
                                shares of large audiences, to push what is published
                                in-process
     TAILRACE_TRANSPORT         "function" or "in-process", where both are known
-    TAILRACE_SECRET            the key ring's secret, to mint tokens
+    TAILRACE_KEY_RING_ARN      the key ring's secret, to mint tokens
     TAILRACE_SOCKET_URL        where consumers connect
 """
 
@@ -73,7 +73,7 @@ class Deployment:
     function: str = ""
     log_table: str = ""
     state_table: str = ""
-    secret: str = ""
+    key_ring_arn: str = ""
     socket_url: str = ""
     retention_hours: int = _DEFAULTS.retention_hours
     lease_seconds: int = _DEFAULTS.lease_seconds
@@ -102,7 +102,7 @@ def find(
         "function": environ.get("TAILRACE_PUBLISH_FUNCTION"),
         "log_table": settings.log_table,
         "state_table": settings.state_table,
-        "secret": settings.secret,
+        "key_ring_arn": settings.key_ring_arn,
         "socket_url": environ.get("TAILRACE_SOCKET_URL"),
         "connections_url": settings.connections_url,
         "fanout_function": settings.fanout_function,
@@ -156,11 +156,11 @@ def find_transport(
     return _once(("in-process", found), lambda: _in_process(found))
 
 
-def find_keys(secret: str) -> SecretKeys:
-    """Return the key ring of a secret, by its name or ARN."""
+def find_keys(key_ring_arn: str) -> SecretKeys:
+    """Return the key ring in a secret, by its ARN or name."""
     return _once(
-        ("keys", secret),
-        lambda: SecretKeys(_client("secretsmanager", read_timeout=3), secret),
+        ("keys", key_ring_arn),
+        lambda: SecretKeys(_client("secretsmanager", read_timeout=3), key_ring_arn),
     )
 
 
@@ -259,7 +259,7 @@ _OUTPUTS = {
     "function": "PublishFunctionName",
     "log_table": "LogTable",
     "state_table": "StateTable",
-    "secret": "KeyRingArn",
+    "key_ring_arn": "KeyRingArn",
     "socket_url": "SocketUrl",
     "connections_url": "ConnectionsUrl",
     "fanout_function": "FanoutFunctionName",

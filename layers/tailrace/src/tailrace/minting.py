@@ -37,8 +37,8 @@ def mint_token(
 
     `keys` is the key ring, `key` the name of the key to sign with if not the ring's
     `current`. Where no ring is given, it is the JSON text in TAILRACE_KEY_RING, or is
-    read from Secrets Manager (`stack`, TAILRACE_SECRET, TAILRACE_STACK) and again at
-    most once a minute: all else happens offline.
+    read from Secrets Manager (`stack`, TAILRACE_KEY_RING_ARN, TAILRACE_STACK) and again
+    at most once a minute: all else happens offline.
     """
     if type(expires_in) not in (int, float) or not 0 < expires_in <= MAX_LIFE_SECONDS:
         raise Invalid(
@@ -74,10 +74,10 @@ def _ring(stack: str | None, environ: Mapping[str, str]) -> KeyRing:
         if not isinstance(ring, dict):
             raise Invalid("environment: TAILRACE_KEY_RING must be a JSON object")
         return ring
-    secret = find(stack, environ).secret
-    if not secret:
+    key_ring_arn = find(stack, environ).key_ring_arn
+    if not key_ring_arn:
         raise Invalid(
             'no key ring is known: give `keys` or `stack="<name>"`, or set'
-            " TAILRACE_STACK, TAILRACE_SECRET or TAILRACE_KEY_RING"
+            " TAILRACE_STACK, TAILRACE_KEY_RING_ARN or TAILRACE_KEY_RING"
         )
-    return find_keys(secret).reread()
+    return find_keys(key_ring_arn).reread()

@@ -42,7 +42,7 @@ def session(telemetry: Telemetry) -> Session:
     from .session import Session
 
     settings = from_environment().require(
-        "log_table", "state_table", "secret", "connections_url", "origins"
+        "log_table", "state_table", "key_ring_arn", "connections_url", "origins"
     )
     log = _log(settings, telemetry)
     return Session(
@@ -51,7 +51,7 @@ def session(telemetry: Telemetry) -> Session:
         _gateway(settings),
         SecretKeys(
             _session().client("secretsmanager", config=config(read_timeout=3)),
-            settings.secret,
+            settings.key_ring_arn,
         ),
         local_clock,
         origins=settings.origins,
