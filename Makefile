@@ -73,7 +73,7 @@ lock: | $(UV) ## Resolve the dependencies anew, within their ranges (UPGRADE=1: 
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --no-annotate --constraints requirements.lock --upgrade \
 		$(foreach name,boto3 botocore python-dateutil s3transfer six urllib3,--no-emit-package $(name)) \
-		$(PACKAGE)/pyproject.toml --output-file $(PACKAGE)/requirements.lock
+		--extra functions $(PACKAGE)/pyproject.toml --output-file $(PACKAGE)/requirements.lock
 
 RIVALS := bench/rivals/node_modules/.installed
 

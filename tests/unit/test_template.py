@@ -631,9 +631,11 @@ def test_a_lock_names_no_host(lock: str) -> None:
 
 def test_what_the_layer_leaves_out_the_runtime_brings() -> None:
     package = tomllib.loads((ROOT / "layers/tailrace/pyproject.toml").read_text())
+    project = package["project"]
     needed = {
         re.split(r"[<>=]", requirement)[0]
-        for requirement in package["project"]["dependencies"]
+        for requirement in project["dependencies"]
+        + project["optional-dependencies"]["functions"]
     }
     layer = set(pins(ROOT / "layers/tailrace/requirements.lock"))
     assert needed - layer == {"boto3"}
