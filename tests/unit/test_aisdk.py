@@ -17,9 +17,11 @@ from tailrace.aisdk import (
     from_bedrock,
     from_openai,
     from_text,
+    merged,
 )
-from tailrace.chunks import MAX_DEPTH, encode
+from tailrace.chunks import MAX_CHUNKS_BYTES, MAX_DEPTH, encode, size
 from tailrace.errors import Invalid
+from tests.support.uimessages import MAJORS, Read, sdk_reader
 
 
 def as_object(value: Any) -> Any:
@@ -805,6 +807,127 @@ def test_a_tool_input_that_is_no_json_is_an_error_of_that_tool_only() -> None:
     assert chunks[-1]["type"] == "tool-input-error"
     assert chunks[-1]["input"] == '{"x":'
     assert answer.tool_calls[0].error
+
+
+# ---- what no chunk holds -----------------------------------------------------------
+
+# Escaped, as half an emoji is, a character has six bytes.
+LARGE = "Wort " * 8_000 + "\ud83d" * 5_000
+
+
+def called(*texts: str) -> list[dict[str, Any]]:
+    """A call of the tool `write` for each text of an input."""
+    calls = [function(at, f"c{at}", "write", text) for at, text in enumerate(texts)]
+    return [*map(completion, calls), completion({}, "tool_calls")]
+
+
+def fitting(chunks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The chunks, each of which a producer takes."""
+    taken = list(chunks)
+    for chunk in taken:
+        assert size(encode(chunk)) <= MAX_CHUNKS_BYTES, chunk["type"]
+    return taken
+
+
+def test_a_delta_that_fits_no_chunk_comes_as_several() -> None:
+    text = completion({"content": LARGE})
+    thought = completion({"reasoning_content": LARGE})
+    chunks = fitting(from_openai([thought, text, completion({}, "stop")]))
+    assert said(chunks) == said(chunks, "reasoning") == LARGE
+    assert "".join(c["delta"] for c in fitting(merged(chunks)) if "delta" in c) == (
+        LARGE * 2
+    )
+
+
+def test_provider_metadata_that_fits_no_chunk_is_left_out() -> None:
+    def thinking(signature: str) -> list[Any]:
+        return [
+            block(0, "thinking", thinking=""),
+            delta(0, "thinking_delta", thinking="Hm."),
+            delta(0, "signature_delta", signature=signature),
+            stop(0),
+            {"type": "message_stop"},
+        ]
+
+    chunks = fitting(from_anthropic(thinking("A" * 40_000)))
+    assert {"type": "reasoning-end", "id": "reasoning-1"} in chunks
+    chunks = fitting(from_anthropic(thinking("A")))
+    assert next(c for c in chunks if c["type"] == "reasoning-end")["providerMetadata"]
+
+
+@pytest.fixture(scope="module")
+def read() -> Iterator[Read]:
+    with sdk_reader() as ask:
+        yield ask
+
+
+def parts_of(read: Read, chunks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each major of the SDK makes of the tools, which has to be the same."""
+    found = [read(major, [fitting(chunks)])[0] for major in MAJORS]
+    assert all(one["errors"] == [] for one in found)
+    parts = [one["message"]["parts"] for one in found]
+    facts = ("toolCallId", "state", "input", "output", "errorText", "providerExecuted")
+    old, middle, new = (
+        [{fact: part.get(fact) for fact in facts} for part in of if facts[0] in part]
+        for of in parts
+    )
+    assert old == middle == new
+    return {part["toolCallId"]: part for part in new}
+
+
+def test_a_tools_input_that_fits_no_chunk_is_the_jobs_and_the_page_has_its_deltas(
+    read: Read,
+) -> None:
+    given = {"path": "a.py", "content": "x = 1\n" * 6_000}
+    message = Answer("m")
+    chunks = list(from_openai(called(json.dumps(given)), answer=message))
+    (call,) = message.tool_calls
+    assert call.input == given
+    chunks += [message.tool_output(call, "written"), *message.finish()]
+    part = parts_of(read, chunks)["c0"]
+    assert part["state"] == "output-available"
+    assert (part["input"], part["output"]) == (given, "written")
+
+
+def test_a_pages_tool_whose_input_fits_no_chunk_is_an_error_and_does_not_hang(
+    read: Read,
+) -> None:
+    given = {"content": "x = 1\n" * 6_000}
+    deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    chunks = list(from_openai(called(json.dumps(given), "{}", deep), message_id="m"))
+    assert types(chunks)[-4:] == [*["tool-output-error"] * 2, "finish-step", "finish"]
+    parts = parts_of(read, chunks)
+    assert parts["c0"]["state"] == parts["c2"]["state"] == "output-error"
+    assert parts["c0"]["input"] == given
+    assert "too large" in parts["c0"]["errorText"]
+    assert parts["c1"]["state"] == "input-available"
+
+
+def test_a_providers_tool_whose_input_fits_no_chunk_has_its_output(read: Read) -> None:
+    """Or an error, where there is none by the end of the step."""
+    use = block(0, "server_tool_use", id="t", name="code_execution")
+    text = json.dumps({"code": "x = 1\n" * 6_000})
+    events = [use, delta(0, "input_json_delta", partial_json=text), stop(0)]
+    result = block(1, "code_execution_tool_result", tool_use_id="t", content={"a": 1})
+    over = {"type": "message_stop"}
+    part = parts_of(read, list(from_anthropic([*events, result, stop(1), over])))["t"]
+    assert (part["state"], part["output"]) == ("output-available", {"a": 1})
+    part = parts_of(read, list(from_anthropic([*events, over])))["t"]
+    assert (part["state"], part["providerExecuted"]) == ("output-error", True)
+
+
+def test_a_tools_input_that_is_no_json_and_fits_no_chunk_is_an_error_of_that_tool(
+    read: Read,
+) -> None:
+    message = Answer("m")
+    chunks = list(from_openai(called('{"x":"' + "y" * 30_000), answer=message))
+    chunks += message.finish()
+    assert message.tool_calls[0].error
+    part = parts_of(read, chunks)["c0"]
+    assert (part["state"], part["errorText"]) == (
+        "output-error",
+        message.tool_calls[0].error,
+    )
 
 
 def test_steps_with_tools_make_one_message() -> None:

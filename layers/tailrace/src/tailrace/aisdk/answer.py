@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,12 @@ from ..records import MAX_MESSAGE_CHARS
 
 Chunk = dict[str, Any]
 """A `UIMessageChunk`."""
+
+DELTA_CHARS = 4_000
+"""What a delta has at most: also escaped, at six bytes a character, it fits a chunk."""
+
+_NO_JSON = "The model's input for this tool is no JSON."
+_TOO_LARGE = "The model's input for this tool is too large for the page."
 
 
 class UpstreamError(Exception):
@@ -52,6 +58,10 @@ class Answer:
     Steps follow each other; the chunks that end one are held back until the next begins
     or `finish`, because the outputs of its tools belong into it.
 
+    A tool's input that fits no chunk is whole in `tool_calls` alone: the page has it by
+    its deltas. So a tool that has no output by the end of its step is an error there,
+    because the page was never told to run it.
+
     A job calls `begin_step`, `finish`, `tool_output` and `tool_error`; whoever reads a
     model's events calls the others, which tell the parts of a step apart by `key`.
     """
@@ -75,6 +85,8 @@ class Answer:
         self._parts = 0
         self._open: dict[tuple[str, Any], str] = {}
         self._tools: dict[Any, _Tool] = {}
+        # Whose input fitted no chunk, until there is an output.
+        self._too_large: dict[str, _Tool] = {}
         self._sources = 0
 
     # ---- the message -----------------------------------------------------------------
@@ -105,20 +117,13 @@ class Answer:
         return out
 
     def tool_output(self, call: ToolCall | str, output: Any) -> Chunk:
-        """Return the chunk with what a tool answered."""
-        return {
-            "type": "tool-output-available",
-            "toolCallId": _id_of(call),
-            "output": output,
-        }
+        """Return the chunk with what a tool answered. What fits no chunk, `write`
+        refuses as `TooLarge`: then write less of it, or a `tool_error`."""
+        return self._answered(call, "available", output=output)
 
     def tool_error(self, call: ToolCall | str, message: str) -> Chunk:
         """Return the chunk that says that a tool failed; `message` is shown."""
-        return {
-            "type": "tool-output-error",
-            "toolCallId": _id_of(call),
-            "errorText": message,
-        }
+        return self._answered(call, "error", errorText=message)
 
     def own_output(self, id: str, output: Any) -> Chunk:
         """Return the chunk with what a tool of the provider's own answered: null where
@@ -127,7 +132,7 @@ class Answer:
         # Of pydantic, or whatever `to_dict` meets.
         with contextlib.suppress(Exception):
             answered = {**self.tool_output(id, chunks.plain(output)), **own}
-            if chunks.size(chunks.encode(answered)) <= MAX_CHUNKS_BYTES:
+            if _fits(answered):
                 return answered
         return {**self.tool_output(id, None), **own}
 
@@ -149,15 +154,15 @@ class Answer:
     def end_part(
         self, key: Any = None, metadata: Mapping[str, Any] | None = None
     ) -> list[Chunk]:
-        """End the text and the reasoning of a key, with provider metadata."""
+        """End the text and the reasoning of a key, with provider metadata where that
+        fits a chunk."""
         out: list[Chunk] = []
         for kind in ("reasoning", "text"):
             opened = self._open.pop((kind, key), None)
             if opened:
                 end: Chunk = {"type": f"{kind}-end", "id": opened}
-                if metadata:
-                    end["providerMetadata"] = dict(metadata)
-                out.append(end)
+                more = {"providerMetadata": dict(metadata)} if metadata else {}
+                out.append({**end, **more} if _fits({**end, **more}) else end)
         return out
 
     def end_parts(self) -> list[Chunk]:
@@ -184,8 +189,9 @@ class Answer:
             {
                 "type": "tool-input-delta",
                 "toolCallId": tool.id,
-                "inputTextDelta": delta,
+                "inputTextDelta": piece,
             }
+            for piece in _pieces(delta)
         ]
 
     def end_tool(self, key: Any = None) -> list[Chunk]:
@@ -204,12 +210,17 @@ class Answer:
         try:
             chunk["input"] = json.loads(tool.text or "{}", parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            error = "The model's input for this tool is no JSON."
+            error = _NO_JSON
             chunk.update(type="tool-input-error", input=tool.text, errorText=error)
         if not tool.provider_executed:
             given = None if error else chunk["input"]
             self.tool_calls.append(ToolCall(tool.id, tool.name, given, error))
-        return [chunk]
+        if _fits(chunk):
+            return [chunk]
+        if error:
+            return [self._failed(tool, error)]
+        self._too_large[tool.id] = tool
+        return []
 
     def end_tools(self) -> list[Chunk]:
         """End every tool call that is open."""
@@ -281,22 +292,46 @@ class Answer:
             self._open[(kind, key)] = id
             out.append({"type": f"{kind}-start", "id": id})
         id = self._open[(kind, key)]
-        out.append({"type": f"{kind}-delta", "id": id, "delta": delta})
+        out += [
+            {"type": f"{kind}-delta", "id": id, "delta": piece}
+            for piece in _pieces(delta)
+        ]
         return out
+
+    def _answered(self, call: ToolCall | str, how: str, **what: Any) -> Chunk:
+        id = call if isinstance(call, str) else call.id
+        self._too_large.pop(id, None)
+        return {"type": f"tool-output-{how}", "toolCallId": id, **what}
+
+    def _failed(self, tool: _Tool, message: str) -> Chunk:
+        failed = self.own_error if tool.provider_executed else self.tool_error
+        return failed(tool.id, message)
 
     def _end_step(self) -> list[Chunk]:
         if not self._in_step:
             return []
         self._in_step = False
-        return [*self.end_parts(), *self.end_tools(), {"type": "finish-step"}]
+        out = [*self.end_parts(), *self.end_tools()]
+        out += [self._failed(one, _TOO_LARGE) for one in [*self._too_large.values()]]
+        return [*out, {"type": "finish-step"}]
 
 
 def _with_metadata(chunk: Chunk, metadata: Mapping[str, Any]) -> Chunk:
     return {**chunk, "messageMetadata": dict(metadata)} if metadata else chunk
 
 
-def _id_of(call: ToolCall | str) -> str:
-    return call if isinstance(call, str) else call.id
+def _fits(chunk: Chunk) -> bool:
+    """Whether a producer takes it."""
+    try:
+        return chunks.size(chunks.encode(chunk)) <= MAX_CHUNKS_BYTES
+    except Invalid:
+        return False
+
+
+def _pieces(delta: str) -> Iterator[str]:
+    """Cut a delta into what chunks hold."""
+    for at in range(0, len(delta), DELTA_CHARS):
+        yield delta[at : at + DELTA_CHARS]
 
 
 def _no_constant(name: str) -> Any:

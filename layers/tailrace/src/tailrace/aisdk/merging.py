@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from ..compaction import DELTAS
-from .answer import Chunk
-
-_MAX_CHARS = 4_000
+from .answer import DELTA_CHARS, Chunk
 
 
 def merged(
@@ -38,8 +36,8 @@ def merged(
             now = clock()
             if growing is not None:
                 alike = name != "" and _rest(chunk, name) == _rest(growing, name)
-                size = sum(map(len, pieces))
-                if alike and now - began < seconds and size < _MAX_CHARS:
+                size = sum(map(len, pieces)) + len(chunk.get(name, ""))
+                if alike and now - began < seconds and size <= DELTA_CHARS:
                     pieces.append(chunk[name])
                     continue
                 yield _join(growing, pieces)
