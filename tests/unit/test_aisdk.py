@@ -466,6 +466,26 @@ def test_reasoning_before_the_text_is_a_part_of_its_own() -> None:
     assert kinds.index("reasoning-end") < kinds.index("text-start")
 
 
+def test_content_that_is_a_list_of_parts_is_reasoning_and_text() -> None:
+    """As Mistral sends it with Chat Completions, where a model thinks."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    reference = {"type": "reference", "reference_ids": [1]}
+    chunks = list(
+        from_openai(
+            [
+                completion({"role": "assistant", "content": ""}),
+                completion({"content": [thought]}),
+                completion({"content": [{"type": "text", "text": "It is"}, reference]}),
+                completion({"content": [{"type": "of_tomorrow", "text": " 42"}, "."]}),
+                completion({"content": ""}, "stop"),
+            ]
+        )
+    )
+    assert (said(chunks, "reasoning"), said(chunks)) == ("Hm.", "It is 42.")
+    kinds = types(chunks)
+    assert kinds.index("reasoning-end") < kinds.index("text-start")
+
+
 def test_the_responses_api_becomes_reasoning_search_text_source_and_tool() -> None:
     chunks = list(from_openai(RESPONSES))
     assert types(chunks) == [

@@ -67,10 +67,9 @@ class OpenAI:
             # Not of OpenAI itself, but of those who speak its protocol.
             reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
             yield from answer.reasoning(reasoning)
-            said = text(delta, "content") or text(delta, "refusal")
-            if said:
-                yield from self._end_reasoning()
-                yield from answer.text(said)
+            yield from self._said(text(delta, "content") or text(delta, "refusal"))
+            for part in items(delta, "content"):
+                yield from self._part(part)
             for note in items(delta, "annotations"):
                 yield from self._annotation(note, get(note, "url_citation"))
             for call in items(delta, "tool_calls"):
@@ -89,8 +88,19 @@ class OpenAI:
         more = {name: number - before.get(name, 0) for name, number in step.items()}
         self._answer.used(**more)
 
-    def _end_reasoning(self) -> list[Chunk]:
-        return self._answer.end_part() if self._answer.reasoning_open() else []
+    def _part(self, part: Any) -> Iterator[Chunk]:
+        """Of Mistral, whose models that think make the content a list. What a part of
+        another kind says is text, so that an answer is never whole without it."""
+        thought = items(part, "thinking")
+        reasoning = "".join(text(one, "text") for one in thought)
+        yield from self._answer.reasoning(reasoning or text(part, "thinking"))
+        yield from self._said(text(part) or text(part, "text") or text(part, "refusal"))
+
+    def _said(self, said: str) -> Iterator[Chunk]:
+        if said:
+            if self._answer.reasoning_open():
+                yield from self._answer.end_part()
+            yield from self._answer.text(said)
 
     def _tool_call(self, call: Any) -> Iterator[Chunk]:
         answer = self._answer
