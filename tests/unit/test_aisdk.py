@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from anthropic.types.beta import BetaTextBlock
+from openai._models import construct_type
+from openai.types.responses import ResponseStreamEvent
 
 from tailrace.aisdk import (
     Answer,
@@ -521,6 +523,145 @@ def test_an_incomplete_response_says_why_it_was_cut() -> None:
         "response": {"incomplete_details": {"reason": "max_output_tokens"}},
     }
     assert list(from_openai([incomplete]))[-1]["finishReason"] == "length"
+
+
+def responded(*items: dict[str, Any]) -> list[Any]:
+    """A response of these items, as the library gives it."""
+    end = {"type": "response.completed", "response": {"output": list(items)}}
+    done = [{"type": "response.output_item.done", "item": one} for one in items]
+    return [
+        construct_type(value=one, type_=ResponseStreamEvent) for one in [*done, end]
+    ]
+
+
+def test_a_custom_tools_text_is_its_input_and_grows_as_such(read: Read) -> None:
+    item = {"id": "ctc_1", "type": "custom_tool_call", "call_id": "c", "name": "sql"}
+    pieces = ['SELECT "a"\n', "FROM b\\c", " -- é"]
+    whole = "".join(pieces)
+    deltas = [
+        {
+            "type": "response.custom_tool_call_input.delta",
+            "item_id": "ctc_1",
+            "delta": piece,
+        }
+        for piece in pieces
+    ]
+    done = responded({**item, "input": whole})
+    added = {"type": "response.output_item.added", "item": {**item, "input": ""}}
+    for events in ([added, *deltas, *done], done):
+        answer = Answer("m")
+        chunks = list(from_openai(events, answer=answer))
+        (call,) = answer.tool_calls
+        assert (call.id, call.name, call.input) == ("c", "sql", whole)
+        chunks += answer.finish()
+        assert chunks[-1]["finishReason"] == "tool-calls"
+        assert parts_of(read, chunks)["c"]["input"] == whole
+        assert parts_of(read, chunks[:5])["c"]["input"] in (pieces[0], whole)
+
+
+@pytest.mark.parametrize(
+    ("item", "name", "given"),
+    [
+        (
+            {
+                "type": "computer_call",
+                "call_id": "c",
+                "action": {"type": "click", "button": "left", "x": 1, "y": 2},
+                "pending_safety_checks": [],
+            },
+            "computer",
+            {
+                "action": {"type": "click", "button": "left", "x": 1, "y": 2},
+                "pending_safety_checks": [],
+            },
+        ),
+        (
+            {
+                "type": "local_shell_call",
+                "call_id": "c",
+                "action": {"type": "exec", "command": ["ls"], "env": {}},
+            },
+            "local_shell",
+            {"action": {"type": "exec", "command": ["ls"], "env": {}}},
+        ),
+        (
+            {
+                "type": "shell_call",
+                "call_id": "c",
+                "action": {"commands": ["ls"], "timeout_ms": 1_000},
+                "environment": {"type": "local"},
+            },
+            "shell",
+            {"action": {"commands": ["ls"], "timeout_ms": 1_000}},
+        ),
+        (
+            {
+                "type": "apply_patch_call",
+                "call_id": "c",
+                "operation": {"type": "delete_file", "path": "a.py"},
+            },
+            "apply_patch",
+            {"operation": {"type": "delete_file", "path": "a.py"}},
+        ),
+        (
+            {
+                "type": "tool_search_call",
+                "call_id": "c",
+                "arguments": {"goal": "mail"},
+                "execution": "client",
+            },
+            "tool_search",
+            {"arguments": {"goal": "mail"}},
+        ),
+        (
+            {
+                "type": "mcp_approval_request",
+                "id": "c",
+                "server_label": "s",
+                "name": "f",
+                "arguments": "{}",
+            },
+            "mcp_approval",
+            {"server_label": "s", "name": "f", "arguments": "{}"},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_the_job_has_to_run_for_openai_is_an_ordinary_tool_call(
+    item: dict[str, Any], name: str, given: Any
+) -> None:
+    answer = Answer("m")
+    events = responded({"id": "i", "status": "completed", **item})
+    chunks = list(from_openai(events, answer=answer))
+    (call,) = answer.tool_calls
+    assert (call.id, call.name, call.input) == ("c", name, given)
+    assert chunks[-1]["type"] == "tool-input-available"
+    assert "providerExecuted" not in chunks[-1]
+    assert answer.finish()[-1]["finishReason"] == "tool-calls"
+
+
+def test_what_openai_runs_in_its_own_container_is_not_the_jobs() -> None:
+    shell = {
+        "type": "shell_call",
+        "id": "i",
+        "call_id": "c",
+        "action": {"commands": ["ls"]},
+        "environment": {"type": "container_reference", "container_id": "k"},
+        "status": "completed",
+    }
+    search = {"type": "tool_search_call", "id": "j", "execution": "server"}
+    answer = Answer("m")
+    chunks = list(from_openai(responded(shell, search), answer=answer))
+    assert answer.tool_calls == []
+    outputs = [c for c in chunks if c["type"] == "tool-output-available"]
+    assert [c["toolCallId"] for c in outputs] == ["c", "j"]
+    assert all(c["providerExecuted"] for c in outputs)
+
+
+def test_a_call_of_a_kind_that_is_not_known_is_an_error_and_no_whole_answer() -> None:
+    event = {"type": "response.output_item.done", "item": {"type": "robot_call"}}
+    with pytest.raises(UpstreamError, match="robot_call"):
+        list(from_openai([event, {"type": "response.completed", "response": {}}]))
 
 
 def test_anthropic_becomes_thinking_with_its_signature_text_and_tool() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
+from ..chunks import plain
 from .answer import Answer, Chunk, UpstreamError
 from .shape import get, items, text
 
@@ -23,7 +25,17 @@ _OWN_TOOLS = {
     "code_interpreter_call": "code_interpreter",
     "image_generation_call": "image_generation",
     "mcp_call": "mcp",
-    "computer_call": "computer",
+}
+# The calls that come with their input as it grows.
+_GROWING = ("function_call", "custom_tool_call")
+# The others that the job has to answer, and what of each says what to do.
+_JOBS_TOOLS = {
+    "computer_call": ("computer", ("action", "actions", "pending_safety_checks")),
+    "local_shell_call": ("local_shell", ("action",)),
+    "shell_call": ("shell", ("action",)),
+    "apply_patch_call": ("apply_patch", ("operation",)),
+    "tool_search_call": ("tool_search", ("arguments",)),
+    "mcp_approval_request": ("mcp_approval", ("server_label", "name", "arguments")),
 }
 
 
@@ -142,6 +154,8 @@ class OpenAI:
             yield from self._item_added(get(event, "item"))
         elif kind == "response.function_call_arguments.delta":
             yield from answer.tool_input(text(event, "delta"), item)
+        elif kind == "response.custom_tool_call_input.delta":
+            yield from answer.tool_input(_quoted(text(event, "delta")), item)
         elif kind == "response.output_item.done":
             yield from self._item_done(get(event, "item"))
         elif kind in ("response.completed", "response.incomplete"):
@@ -150,29 +164,59 @@ class OpenAI:
             where = () if kind == "error" else ("response", "error")
             raise UpstreamError(_message(event, *where))
 
-    def _item_added(self, item: Any) -> list[Chunk]:
-        kind, id = text(item, "type"), get(item, "id")
-        if kind == "function_call":
-            return self._answer.tool(text(item, "call_id"), text(item, "name"), id)
-        if kind in _OWN_TOOLS:
-            return self._answer.tool(
+    def _item_added(self, item: Any) -> Iterator[Chunk]:
+        answer, kind, id = self._answer, text(item, "type"), get(item, "id")
+        if kind in _GROWING:
+            yield from answer.tool(text(item, "call_id"), text(item, "name"), id)
+            if kind == "custom_tool_call":
+                # A text, which is JSON as well once it is in quotes.
+                yield from answer.tool_input('"', id)
+        elif kind in _OWN_TOOLS:
+            yield from answer.tool(
                 str(id), _OWN_TOOLS[kind], id, provider_executed=True
             )
-        return []
 
     def _item_done(self, item: Any) -> Iterator[Chunk]:
-        kind, id = text(item, "type"), get(item, "id")
+        answer, kind, id = self._answer, text(item, "type"), get(item, "id")
         if kind == "message":
-            yield from self._answer.end_part(id)
-        elif kind == "function_call":
-            if not self._answer.tool_open(id):
+            yield from answer.end_part(id)
+        elif kind in _GROWING:
+            if not answer.tool_open(id):
                 yield from self._item_added(item)
-                yield from self._answer.tool_input(text(item, "arguments"), id)
-            yield from self._answer.end_tool(id)
-        elif kind in _OWN_TOOLS and self._answer.tool_open(id):
-            yield from self._answer.end_tool(id)
-            output = {"status": text(item, "status") or "completed"}
-            yield self._answer.own_output(str(id), output)
+                given = text(item, "arguments") or _quoted(text(item, "input"))
+                yield from answer.tool_input(given, id)
+            if kind == "custom_tool_call":
+                yield from answer.tool_input('"', id)
+            yield from answer.end_tool(id)
+        elif kind in _OWN_TOOLS:
+            if answer.tool_open(id):
+                yield from self._end_own(item)
+        elif kind in _JOBS_TOOLS:
+            yield from self._whole_call(item, *_JOBS_TOOLS[kind])
+        elif kind.endswith(("_call", "_request")):
+            # Whoever has to answer it, an answer without it must not look whole.
+            raise UpstreamError(f"the model's stream has a {kind}, which is not known")
+
+    def _whole_call(
+        self, item: Any, name: str, members: tuple[str, ...]
+    ) -> Iterator[Chunk]:
+        answer, id = self._answer, get(item, "id")
+        own = _is_own(item)
+        call = text(item, "call_id") or str(id)
+        given = {member: plain(get(item, member)) for member in members}
+        said = {member: value for member, value in given.items() if value is not None}
+        yield from answer.tool(call, name, id, provider_executed=own)
+        yield from answer.tool_input(json.dumps(said, ensure_ascii=False), id)
+        if own:
+            yield from self._end_own(item)
+        else:
+            yield from answer.end_tool(id)
+
+    def _end_own(self, item: Any) -> Iterator[Chunk]:
+        call, id = self._answer.tool_id(get(item, "id")), get(item, "id")
+        yield from self._answer.end_tool(id)
+        output = {"status": text(item, "status") or "completed"}
+        yield self._answer.own_output(str(call), output)
 
     def _response_done(self, response: Any) -> Iterator[Chunk]:
         answer = self._answer
@@ -197,6 +241,17 @@ class OpenAI:
         if get(note, "type") != "url_citation":
             return []
         return self._answer.source(text(where, "url"), text(where, "title"))
+
+
+def _is_own(item: Any) -> bool:
+    """Whether OpenAI makes a call itself that may be the job's as well."""
+    hosted = text(item, "environment", "type") == "container_reference"
+    return hosted or text(item, "execution") == "server"
+
+
+def _quoted(piece: str) -> str:
+    """Return a piece of a text as it is inside of a JSON string."""
+    return json.dumps(piece, ensure_ascii=False)[1:-1]
 
 
 def _message(event: Any, *path: str) -> str:
