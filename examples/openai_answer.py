@@ -12,6 +12,7 @@ import sys
 from openai import OpenAI
 
 from tailrace import Cancelled, Producer
+from tailrace.aisdk import from_openai
 
 MODEL = "gpt-5.4-mini"
 
@@ -19,9 +20,10 @@ MODEL = "gpt-5.4-mini"
 def answer(stream_name: str, question: str) -> None:
     with OpenAI() as client, Producer(stream_name, meta={"model": MODEL}) as stream:
         events = client.responses.create(model=MODEL, input=question, stream=True)
-        for event in stream.relay(events):
-            if event.type == "response.output_text.delta":
-                print(event.delta, end="", flush=True)
+        # Not the events themselves: some repeat the whole answer, which fits no chunk.
+        for chunk in stream.relay(from_openai(events)):
+            if chunk["type"] == "text-delta":
+                print(chunk["delta"], end="", flush=True)
     print()
 
 

@@ -15,6 +15,7 @@ To try it, from the checkout's root:
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from openai import OpenAI, omit
 
@@ -38,8 +39,16 @@ def answer(stream_name: str, job: Path, question: str) -> None:
                 starting_after=omit if last < 0 else last,
             )
             for event in events:
-                stream.write(event)
+                stream.write(shown(event))
     job.unlink()
+
+
+def shown(event: Any) -> Any:
+    """Return what a page needs of an event. Those that say the request or the answer as
+    a whole fit no chunk once it is long; their types do, and are counted all the same.
+    """
+    repeats = hasattr(event, "response") or event.type.endswith(".done")
+    return {"type": event.type} if repeats else event
 
 
 def begin(client: OpenAI, job: Path, question: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from demo.stack import STACK_NAME
-from tests.examples.providers import Provider, openai
+from tests.examples.providers import TEXT, Provider, openai
 from tests.support.deployed import Deployed
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "openai_background.py"
@@ -36,5 +36,7 @@ def test_an_openai_answer_goes_on_after_its_job_was_killed(
         assert "starting_after=5" in provider.requests[-1][0]
     read = deployed.ask("read", stream)
     slices = [json.loads(text) for text in read["slices"]]
-    assert [chunk for one in slices for chunk in one.get("chunks", [])] == openai()
+    written = [chunk for one in slices for chunk in one.get("chunks", [])]
+    assert [one["type"] for one in written] == [one["type"] for one in openai()]
+    assert "".join(one.get("delta", "") for one in written) == TEXT
     assert slices[-1]["end"] == {"reason": "completed"}
