@@ -7,9 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tailrace.adapters import secretsmanager
-from tailrace.adapters.secretsmanager import REREAD_SECONDS, SecretKeys
+from tailrace.adapters.secretsmanager import (
+    REREAD_SECONDS,
+    STALE_SECONDS,
+    SecretKeys,
+)
 from tailrace.errors import Unavailable
 
 RING = {"current": "k1", "k1": "a secret of more than thirty-two bytes"}
@@ -20,10 +25,14 @@ class Secret:
 
     def __init__(self) -> None:
         self.reads = 0
-        self.text = json.dumps(RING)
+        self.text: str | None = json.dumps(RING)
 
     def get_secret_value(self, **_: Any) -> dict[str, str]:
         self.reads += 1
+        if self.text is None:
+            raise Unavailable("AWS: no answer")
+        if self.text == "denied":
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetSecretValue")
         return {"SecretString": self.text}
 
 
@@ -49,6 +58,62 @@ def test_the_ring_is_read_once_and_again_at_most_once_a_minute(
     clock[0] += REREAD_SECONDS
     assert "k2" in keys.reread()
     assert (keys.reread(), secret.reads) == (keys.ring(), 2)
+
+
+def test_a_key_that_was_removed_is_forgotten_after_some_minutes(
+    clock: list[float],
+) -> None:
+    secret = Secret()
+    keys = SecretKeys(secret, "ring")
+    keys.ring()
+    secret.text = json.dumps({"current": "k2", "k2": RING["k1"]})
+    clock[0] += STALE_SECONDS - 1
+    assert "k1" in keys.ring()
+    clock[0] += 1
+    assert "k1" not in keys.ring()
+    assert "k1" not in keys.ring()
+    assert secret.reads == 2, "every handshake costs a call"
+
+
+@pytest.mark.parametrize("text", [None, "no JSON", "denied"])
+def test_a_ring_that_cannot_be_read_again_is_kept_and_told_once(
+    clock: list[float], caplog: pytest.LogCaptureFixture, text: str | None
+) -> None:
+    secret = Secret()
+    keys = SecretKeys(secret, "ring")
+    keys.ring()
+    secret.text = text
+    for _ in range(30):
+        clock[0] += STALE_SECONDS / 20
+        assert keys.ring() == RING
+    assert secret.reads <= 1 + 30 * 30 // 60, (
+        "while it does not answer, all wait for it"
+    )
+    assert len(caplog.records) == 1
+    with pytest.raises(Unavailable):
+        keys.reread()
+    secret.text = json.dumps({"current": "k2", "k2": RING["k1"]})
+    clock[0] += REREAD_SECONDS
+    assert "k1" not in keys.ring()
+    secret.text = text
+    for _ in range(2):
+        clock[0] += STALE_SECONDS
+        assert "k2" in keys.ring()
+    assert len(caplog.records) == 2, "another outage"
+
+
+def test_a_ring_that_was_not_read_again_is_not_said_to_be_without_a_key(
+    clock: list[float],
+) -> None:
+    secret = Secret()
+    keys = SecretKeys(secret, "ring")
+    keys.ring()
+    secret.text = None
+    clock[0] += REREAD_SECONDS
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            keys.reread()
+    assert secret.reads == 2
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[]", '{"current": 1}', "null"])

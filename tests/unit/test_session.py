@@ -101,6 +101,16 @@ def test_a_new_key_is_found_by_reading_the_ring_again(stage: Stage) -> None:
     assert stage.keys.known == ROTATED
 
 
+def test_a_key_that_was_replaced_lets_the_honest_in_and_not_the_thief(
+    stage: Stage,
+) -> None:
+    stolen = stage.token()
+    stage.keys.stored = {"current": "k1", "k1": "another-secret-of-more-than-32-bytes"}
+    stage.connect("honest")
+    with pytest.raises(Unauthorized, match="another key"):
+        stage.session.connect("thief", stolen, ORIGIN)
+
+
 # ---- subscribing ---------------------------------------------------------------------
 
 

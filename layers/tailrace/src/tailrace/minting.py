@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from . import ids, tokens
+from .adapters.secretsmanager import REREAD_SECONDS
 from .deployment import find, find_keys
 from .errors import Invalid
 from .tokens import KeyRing
@@ -38,7 +39,8 @@ def mint_token(
     `keys` is the key ring, `key` the name of the key to sign with if not the ring's
     `current`. Where no ring is given, it is the JSON text in TAILRACE_KEY_RING, or is
     read from Secrets Manager (`stack`, TAILRACE_KEY_RING_ARN, TAILRACE_STACK) and again
-    at most once a minute: all else happens offline.
+    at most once a minute, the one at hand being kept where that fails: all else happens
+    offline.
     """
     if type(expires_in) not in (int, float) or not 0 < expires_in <= MAX_LIFE_SECONDS:
         raise Invalid(
@@ -80,4 +82,4 @@ def _ring(stack: str | None, environ: Mapping[str, str]) -> KeyRing:
             'no key ring is known: give `keys` or `stack="<name>"`, or set'
             " TAILRACE_STACK, TAILRACE_KEY_RING_ARN or TAILRACE_KEY_RING"
         )
-    return find_keys(key_ring_arn).reread()
+    return find_keys(key_ring_arn).ring(REREAD_SECONDS)

@@ -53,10 +53,11 @@ class Keys(Protocol):
     """The key ring, kept in memory."""
 
     def ring(self) -> tokens.KeyRing:
-        """Return the ring; it may be out of date."""
+        """Return the ring; it may be some minutes out of date."""
 
     def reread(self) -> tokens.KeyRing:
-        """Return the ring, read anew unless that was done within the last minute."""
+        """Return the ring, read anew unless that was done, or tried, within the last
+        minute; may raise `Unavailable`."""
 
 
 class Session:

@@ -31,7 +31,8 @@ class ExpiredToken(Unauthorized):
 
 
 class UnknownKey(Unauthorized):
-    """The token names a key that the ring at hand does not have."""
+    """The token was signed with a key that the ring at hand does not have, or has
+    another value of."""
 
 
 def mint(
@@ -90,6 +91,8 @@ def verify(token: str, ring: KeyRing, now: int) -> Rights:
                 "verify_iat": False,
             },
         )
+    except jwt.InvalidSignatureError:
+        raise UnknownKey("token: signed with another key") from None
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
         raise Unauthorized(f"token: {type(error).__name__}") from None
     try:
