@@ -78,6 +78,16 @@ def test_without_the_cookie_there_is_nobody_to_serve(a_browser: Browser) -> None
         assert a_browser.post("/api/token", {}, cookie=cookie) == 401
 
 
+@pytest.mark.parametrize("other", ['prefs={"dark":true}', "a@b=3", "="])
+def test_cookies_of_other_servers_on_this_machine_are_passed_over(
+    a_browser: Browser, other: str
+) -> None:
+    """A cookie knows no port."""
+    for cookie in (f"{other}; {VISITOR}", f"{VISITOR}; {other}"):
+        assert a_browser.post("/api/token", {}, cookie=cookie) == 200
+    assert a_browser.post("/api/token", {}, cookie=f"other{VISITOR}") == 401
+
+
 def test_one_visitor_cannot_kill_or_redeliver_the_job_of_another(
     a_browser: Browser,
 ) -> None:
