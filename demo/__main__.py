@@ -34,7 +34,7 @@ def main() -> int:
     progress = Progress()
     try:
         server = _server(arguments.port)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         print(f"The page cannot have port {arguments.port}: {error}", file=sys.stderr)
         return 1
     try:

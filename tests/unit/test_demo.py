@@ -61,3 +61,13 @@ def test_what_sam_local_is_told_lives_as_long_as_the_demo(
     assert "\n  export THIS=that\n" in capsys.readouterr().out
     assert told == [{"PublishFunction": {}}]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_that_there_is_not_is_refused_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], port: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo", f"--port={port}"])
+    assert demo.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"The page cannot have port {port}: ")
