@@ -1,8 +1,8 @@
 """A local AWS as a child process.
 
 It runs the functions as processes of its own, in an environment that holds only
-what the Lambda runtime brings. All of it listens on loopback and is gone when the
-context ends, also when whoever started it is killed.
+what the Lambda runtime brings. All of it listens on loopback, refuses web pages, and is
+gone when the context ends, also when whoever started it is killed.
 """
 
 import contextlib

@@ -1,8 +1,10 @@
 """The process of the local AWS: ministack, and what API Gateway adds to it.
 
 Runs in the environment of the functions (see local_aws.py), where nothing of this
-repository can be imported. Five things are added to the emulator:
+repository can be imported. Six things are added to the emulator:
 
+- a web page may use the socket, and nothing else: the emulator itself lets every page
+  in, and so any could run functions on this machine;
 - a socket's subprotocol is the one that `$connect` answered with;
 - a frame of more than 32 KB closes the socket with 1009 before any function sees it;
 - what a function writes is kept in `functions/<name>.log`, also for WebSocket events,
@@ -87,6 +89,33 @@ def limit_sockets() -> None:
     emulator.app = limited
 
 
+def refuse_pages() -> None:
+    """A browser says `Origin` or `Sec-Fetch-Site`, which no SDK does; or, of a page
+    that had its own name resolve to this machine, that name as `Host`."""
+    serve = emulator.app
+
+    async def refusing(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _is_of_a_page(scope):
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await serve(scope, receive, send)
+
+    emulator.app = refusing
+
+
+def _is_of_a_page(scope: Message) -> bool:
+    headers = dict(scope["headers"])
+    # Any port: there may be a proxy.
+    if headers.get(b"host", b"").split(b":")[0] not in (b"127.0.0.1", b"localhost"):
+        return True
+    if b"origin" in headers:
+        return True
+    # A client's question whether the socket's server answers, which it cannot read.
+    asks_for_socket = scope["path"].startswith("/_aws/execute-api/")
+    return headers.get(b"sec-fetch-site", b"none") != b"none" and not asks_for_socket
+
+
 def serve_sockets_side_by_side(most: int) -> None:
     """By so many processes at most: what comes while all are busy waits its turn."""
     places = threading.Semaphore(most)
@@ -135,6 +164,7 @@ if __name__ == "__main__":
     follow_the_parent()
     answer_with_the_subprotocol_of_connect()
     limit_sockets()
+    refuse_pages()
     let_a_condition_split()
     serve_sockets_side_by_side(int(os.environ["SOCKET_PROCESSES"]))
     keep_what_functions_write(Path("functions"))

@@ -1,5 +1,6 @@
-"""The local AWS leaves nothing behind, however it is stopped."""
+"""The local AWS serves no web page, and leaves nothing behind when it is stopped."""
 
+import http.client
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import boto3
 import pytest
 
-from demo.local_aws import REGION, ROOT
+from demo.local_aws import REGION, ROOT, LocalAws, local_aws
 
 TIMEOUT = 30
 HOLDER = """
@@ -93,3 +94,62 @@ def test_it_goes_with_its_functions_when_its_starter_goes(
         shutil.rmtree(home)
     else:
         assert not home.exists()
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with local_aws() as running:
+        yield running
+
+
+FUNCTIONS = "/2015-03-31/functions"
+SOCKET = "/_aws/execute-api/0a1b2c3d/v1"
+
+
+def ask(
+    aws: LocalAws, method: str, path: str, headers: dict[str, str]
+) -> tuple[int, bool]:
+    """Return the status, and whether a page may read the answer."""
+    connection = http.client.HTTPConnection(aws.gateway, timeout=TIMEOUT)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, "Access-Control-Allow-Origin" in answer.headers
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("POST", FUNCTIONS, {"Origin": "https://elsewhere.example"}),
+        ("OPTIONS", FUNCTIONS, {"Origin": "https://elsewhere.example"}),
+        ("GET", "/?Action=ListQueues", {"Sec-Fetch-Site": "cross-site"}),
+        ("GET", FUNCTIONS, {"Host": "rebound.example"}),
+        ("POST", f"{SOCKET}/@connections/c", {"Origin": "https://elsewhere.example"}),
+        ("OPTIONS", f"{SOCKET}/@connections/c", {"Origin": "null"}),
+        ("GET", SOCKET, {"Host": "rebound.example:1"}),
+    ],
+)
+def test_a_web_page_cannot_use_it(
+    aws: LocalAws, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """It runs functions as processes of the developer, and says of everything that
+    any page may ask for it."""
+    assert ask(aws, method, path, headers) == (403, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (FUNCTIONS, {}, 200),
+        (FUNCTIONS, {"Host": "localhost:1"}, 200),
+        (FUNCTIONS, {"Sec-Fetch-Site": "none"}, 200),
+        # A client asks whether the socket's server answers at all.
+        (SOCKET, {"Sec-Fetch-Site": "same-site"}, 404),
+    ],
+)
+def test_what_is_no_web_page_can_use_it(
+    aws: LocalAws, path: str, headers: dict[str, str], status: int
+) -> None:
+    assert ask(aws, "GET", path, headers)[0] == status
