@@ -229,6 +229,8 @@ export function createReader(port, name, options) {
   /** @returns {AsyncIterableIterator<Json>} */
   function chunks() {
     const all = events();
+    // Its own reading, not one that was begun since.
+    const leave = () => void all.return?.();
     /** @returns {Promise<IteratorResult<Json>>} */
     const next = async () => {
       for (;;) {
@@ -236,12 +238,12 @@ export function createReader(port, name, options) {
         if (done) return { done, value: undefined };
         if (value.type === "chunk") return { done, value: value.chunk };
         if (value.type !== "end" || follow) continue;
-        close();
+        leave();
         if (value.reason !== "completed")
           throw new TailraceError(value.reason, value.message, value.reason === LOST);
       }
     };
-    return iterator(next, close);
+    return iterator(next, leave);
   }
 
   const close = () => reading?.close();
@@ -265,7 +267,7 @@ export function createReader(port, name, options) {
             if (done) controller.close();
             else controller.enqueue(/** @type {Json} */ (value));
           },
-          cancel: close,
+          cancel: () => void all.return?.(),
         },
         { highWaterMark: 0 },
       );

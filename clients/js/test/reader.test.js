@@ -178,6 +178,44 @@ test("leaving the loop stops watching and cancels nothing", async () => {
   assert.ok(server.log(STREAM).active);
 });
 
+test("a loop that is left late ends no newer reading", async () => {
+  const { network, clock, say, end } = started();
+  const reader = network.client().stream(STREAM);
+  let free;
+  const busy = new Promise((resolve) => (free = resolve));
+  const left = (async () => {
+    for await (const _ of reader) {
+      await busy;
+      break;
+    }
+  })();
+  await clock.run(500);
+  reader.close();
+  const second = collect(reader);
+  await clock.run(500);
+  free();
+  await left;
+  say("world");
+  end("completed");
+  await clock.run(500);
+  assert.deepEqual(second.items, [", ", "world"]);
+  assert.equal(reader.end.reason, "completed");
+});
+
+test("a stream that is cancelled late ends no newer reading", async () => {
+  const { network, clock, say, end } = started();
+  const reader = network.client().stream(STREAM);
+  const first = reader.readable();
+  reader.close();
+  const second = collect(reader);
+  await clock.run(500);
+  await first.cancel();
+  say("world");
+  end("completed");
+  await clock.run(500);
+  assert.deepEqual(second.items, ["Hello", ", ", "world"]);
+});
+
 test("a kept cursor goes on after a reload, exactly", async () => {
   const { network, clock, say, end } = started();
   const reader = network.client().stream(STREAM);
