@@ -468,6 +468,28 @@ def test_what_is_due_later_is_pushed_then() -> None:
     assert publisher.got() == [(1, 2), (2, 4)]
 
 
+def test_a_process_without_a_thread_to_spare_pushes_what_is_due_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher = Threads(interval=20)
+    start, spare = threading.Thread.start, threading.Event()
+
+    def scarce(thread: threading.Thread) -> None:
+        if thread.name == "tailrace-push-later" and not spare.is_set():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    seq = publisher.open()
+    for _ in range(2):
+        assert publisher.background.settle(10)
+        seq = publisher.append(seq)
+        publisher.clock.advance(0.02)
+        spare.set()
+    assert publisher.background.settle(10)
+    assert publisher.got() == [(1, 2), (2, 3), (3, 4)]
+
+
 @pytest.fixture
 def pool() -> Iterator[Any]:
     from concurrent.futures import ThreadPoolExecutor

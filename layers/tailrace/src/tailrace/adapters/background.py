@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import heapq
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ..delivery import Delivery, Subscribers
 from ..direct import Direct, RecentSubscribers
@@ -71,21 +73,35 @@ class Background:
         if due is None:
             return
         if due <= self._clock():
-            self._start(stream)
-            return
+            self._start(self._push, stream)
+        elif not self._put_off(stream, due):
+            self._start(self._push_at, stream, due)
+
+    def _put_off(self, stream: str, due: int) -> bool:
+        """Leave it to the waiter; False if the process has no thread left for one."""
         with self._changed:
-            heapq.heappush(self._later, (due, stream))
             if self._waiter is None:
-                self._waiter = threading.Thread(
+                waiter = threading.Thread(
                     target=self._wait, name="tailrace-push-later", daemon=True
                 )
-                self._waiter.start()
+                try:
+                    waiter.start()
+                except RuntimeError:
+                    return False
+                self._waiter = waiter
+            heapq.heappush(self._later, (due, stream))
             self._changed.notify_all()
+            return True
 
-    def _start(self, stream: str) -> None:
-        # The interpreter may be about to end: then nobody is left to push it.
+    def _start(self, push: Callable[..., None], *what: Any) -> None:
+        # The interpreter may be about to end: then nobody is left to push it. Where
+        # only a thread is missing, one that is there takes it from the queue.
         with contextlib.suppress(RuntimeError):
-            self._pool.submit(self._push, stream)
+            self._pool.submit(push, *what)
+
+    def _push_at(self, stream: str, due: int) -> None:
+        time.sleep(max(due - self._clock(), 0) / 1000)
+        self._push(stream)
 
     def _push(self, stream: str) -> None:
         try:
@@ -111,7 +127,7 @@ class Background:
                     self._changed.wait(left)
                     continue
                 _, stream = heapq.heappop(self._later)
-            self._start(stream)
+            self._start(self._push, stream)
 
 
 def background(
