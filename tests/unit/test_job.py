@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tailrace import chunks
-from tailrace.errors import Busy, Invalid
+from tailrace.errors import Busy, Cancelled, Invalid
 from tailrace.producer.job import Asked, job
 from tailrace.producer.sync import Producer
 from tailrace.transports.in_process import InProcess
@@ -133,6 +133,33 @@ def test_what_was_cancelled_before_it_began_is_not_answered(stage: Stage) -> Non
     stage.log.cancel(STREAM, event["run"])
     stage.handler("a")(event)
     assert stage.asked == []
+
+
+def test_what_is_cancelled_on_the_way_is_no_failure(stage: Stage) -> None:
+    event = stage.event()
+
+    @job(transport=InProcess(stage.log), wait=0)
+    def handler(asked: Asked, stream: Producer) -> None:
+        stream.write("a")
+        stream.flush()
+        stage.log.cancel(STREAM, event["run"])
+        stream.write("b")
+        stream.flush()
+
+    handler(event)
+    assert stage.records()[-1].reason == "cancelled"
+
+
+def test_the_end_of_another_stream_is_a_failure_of_the_job(stage: Stage) -> None:
+    @job(transport=InProcess(stage.log), wait=0)
+    def handler(asked: Asked, stream: Producer) -> None:
+        with Producer("audit", transport=InProcess(stage.log)) as audit:
+            stage.log.cancel("audit", audit.run)
+            audit.write("asked")
+
+    with pytest.raises(Cancelled):
+        handler(stage.event())
+    assert stage.records()[-1].reason == "error"
 
 
 def test_a_job_that_fails_fails_once(stage: Stage) -> None:

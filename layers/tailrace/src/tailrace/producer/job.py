@@ -92,10 +92,15 @@ def job(
             if stream.already and resume == "restart":
                 stream.hand_over()
                 stream = Producer(asked.stream, resume="restart", **begun).open()
+        except _STOPS:
+            return  # nobody waits for it any more
+        try:
             with stream:
                 answer(asked, stream)
-        except _STOPS:
-            pass  # nobody waits for it any more
+        except _STOPS as stop:
+            # That of another stream, which the job writes as well, is its failure.
+            if stop is not stream.error:
+                raise
 
     return handler
 
