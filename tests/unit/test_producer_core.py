@@ -252,6 +252,21 @@ def test_a_silent_producer_learns_of_a_cancel_within_5_s() -> None:
         write(driver, "x")
 
 
+def test_what_ended_the_run_takes_no_memory_each_time_that_it_is_raised() -> None:
+    """A job may pass it over, and write on for an hour."""
+    driver = Driver().open()
+    driver.transport.faults = [Cancelled("the run was cancelled", run="r")]
+    write(driver, "a")
+    driver.settle()
+    seen = []
+    for _ in range(3):
+        with pytest.raises(Cancelled) as cancelled:
+            write(driver, "b")
+        seen.append([entry.name for entry in cancelled.traceback])
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][-1] == "_answer", "where it came from is still told"
+
+
 def test_a_renewal_that_fails_does_not_hold_up_chunks() -> None:
     driver = Driver().open()
     driver.transport.faults = [LOST] * 3

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Literal, NamedTuple
 
 from .. import chunks as chunk_texts
@@ -106,6 +107,7 @@ class Core:
     def __init__(self, opening: Opening, pace: Pace) -> None:
         self.state: State = "opening"
         self.error: BaseException | None = None
+        self._trace: TracebackType | None = None
         self.told = False
         self.next = 0
         self.already = 0
@@ -173,7 +175,8 @@ class Core:
         """Raise what ended the run before it was done."""
         if self.error is not None:
             self.told = True
-            raise self.error
+            # Of where it came from, and not of each time that it was raised here.
+            raise self.error.with_traceback(self._trace)
 
     def check(self) -> None:
         """Raise what stands in the way of a `write`."""
@@ -364,6 +367,7 @@ class Core:
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
+        self._trace = error.__traceback__
         self.state = "closed"
         self._call = None
         self._buffer.clear()
