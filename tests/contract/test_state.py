@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tailrace.errors import Invalid
 from tailrace.ports import Lease
 from tailrace.watchers import Connection, Request, Rights, Subscription
 
@@ -222,6 +223,22 @@ def test_a_request_is_stored_once(state: Any) -> None:
     assert state.put_request(once, LATER) == once, "as a lost answer has it"
     state.advance(once, 7, 9, 11)
     assert state.put_request(once, LATER).sent == 7
+
+
+def test_a_name_stands_for_the_request_of_one_stream(state: Any) -> None:
+    """Else the one before is found by nobody, and counted by nobody."""
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    state.put_request(request(), LATER)
+    with pytest.raises(Invalid, match="another stream"):
+        state.put_request(request(stream="t"), LATER)
+    assert state.connection("c1").requests == {"r1": "s"}
+    assert state.request("s", "c1", "r1") == request()
+    assert state.request("t", "c1", "r1") is None
+    assert list(state.subscribers("t")) == []
+    state.put_request(request("c2", stream="t"), LATER)
+    state.remove_request("s", "c1", "r1")
+    state.put_request(request(stream="t"), LATER)
+    assert state.connection("c1").requests == {"r1": "t"}
 
 
 def test_a_request_goes_on_and_never_back(state: Any) -> None:

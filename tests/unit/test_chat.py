@@ -24,7 +24,7 @@ from tailrace.ports import Push
 from tailrace.session import Session
 from tailrace.watchers import Request
 from tests.support.stage import ORIGIN, Stage
-from tests.support.worlds import STREAM
+from tests.support.worlds import STREAM, run_id
 
 CHAT = STREAM.removeprefix("chat:")
 
@@ -304,6 +304,35 @@ def test_more_than_50_requests_at_a_time_are_too_many(stage: ChatStage) -> None:
         stage.say({**SEND, "requestId": f"q{number}", "id": f"c{number}"})
     (answer,) = stage.say(SEND)
     assert (answer["code"], answer["limit"]) == ("too_many", MAX_REQUESTS)
+
+
+def test_a_request_id_names_a_request_for_one_stream(stage: ChatStage) -> None:
+    """Else many streams are watched by it, and one of them is known."""
+    stage.say(SEND)
+    stage.log.open("chat:more", "w", run_id(1))
+    for frame in ({**SEND, "id": "other"}, {**RESUME, "requestId": "r1", "id": "more"}):
+        (answer,) = stage.say(frame)
+        assert (answer["code"], answer["requestId"]) == ("invalid", "r1")
+    assert stage.store.last("chat:other") is None, "nothing was begun for it"
+    connection = stage.state.connection("c1")
+    assert connection is not None
+    assert connection.requests == {"r1": STREAM}
+
+
+def test_of_two_streams_that_a_request_id_names_at_once_one_is_served(
+    stage: ChatStage,
+) -> None:
+    put = stage.state.put_request
+
+    def late(request: Request, expires_at: int) -> Request | None:
+        put(replace(request, stream="chat:other"), expires_at)
+        return put(request, expires_at)
+
+    stage.state.put_request = late  # type: ignore[method-assign]
+    (answer,) = stage.say(SEND)
+    assert answer["code"] == "invalid"
+    assert stage.row() is None
+    assert stage.jobs.events == []
 
 
 # ---- resume --------------------------------------------------------------------------

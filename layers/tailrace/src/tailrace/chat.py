@@ -17,6 +17,7 @@ from .errors import (
     Busy,
     Cancelled,
     Forbidden,
+    Invalid,
     StreamEnded,
     TailraceError,
     TooMany,
@@ -25,7 +26,7 @@ from .errors import (
 from .log import Log, Look
 from .ports import Count, Gateway, Jobs, Push, Repair, Repairs, State
 from .records import Record
-from .watchers import Connection, Request
+from .watchers import TAKEN, Connection, Request
 
 MAX_REQUESTS = 50
 # How long a job may take to begin.
@@ -82,7 +83,7 @@ class Chats:
         served = frame.n is None
         if served:
             _check(connection.rights.read, "read", frame.stream)
-            self._check_room(connection, frame.request)
+            self._check_room(connection, frame)
         opened, begun = self._open(connection.rights.sub, frame)
         request = None
         if served:
@@ -108,7 +109,7 @@ class Chats:
             none = dialect.answer("no-active", frame.request)
             self.tell(connection.id, frame.request, none)
             return Carried()
-        self._check_room(connection, frame.request)
+        self._check_room(connection, frame)
         shift = dialect.shift_of(self._run_up_to(look.tail))
         request = replace(
             self._request(connection, frame, look.tail),
@@ -312,8 +313,13 @@ class Chats:
     def _bring(self, request: Request, records: list[Record] | None) -> Carried:
         return self._courier.bring(request, records, self._log.clock() + CARRY_MS)
 
-    def _check_room(self, connection: Connection, request: str) -> None:
-        others = connection.requests.keys() - {request}
+    def _check_room(
+        self, connection: Connection, frame: frames.Send | frames.Resume
+    ) -> None:
+        # Before anything is begun for it; of frames side by side, the row refuses one.
+        if connection.requests.get(frame.request, frame.stream) != frame.stream:
+            raise Invalid(TAKEN)
+        others = connection.requests.keys() - {frame.request}
         if len(others) >= MAX_REQUESTS:
             raise TooMany(
                 f"more than {MAX_REQUESTS} requests at a time", limit=MAX_REQUESTS

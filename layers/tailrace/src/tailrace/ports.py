@@ -100,7 +100,8 @@ class State(Protocol):
 
     def put_request(self, request: Request, expires_at: int) -> Request | None:
         """Store a request, unless the connection has one of that name; return that: it
-        may be the very one, by a try whose answer was lost."""
+        may be the very one, by a try whose answer was lost. `Invalid` if that one is
+        for another stream: it would not be found any more."""
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         """Return a request, if it goes on."""

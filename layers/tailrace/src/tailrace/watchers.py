@@ -73,6 +73,9 @@ class Request:
     slow_until: int = 0
 
 
+TAKEN = "requestId: names a request for another stream"
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A part of a large audience, and what each of it gets, in order.

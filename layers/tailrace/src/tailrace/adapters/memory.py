@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from ..errors import Invalid
 from ..ports import Lease, Push, Repair
 from ..records import Record
-from ..watchers import Connection, Request, Rights, Subscription
+from ..watchers import TAKEN, Connection, Request, Rights, Subscription
 
 
 class MemoryLog:
@@ -73,7 +74,7 @@ class MemoryState:
         self._leases: dict[tuple[str, str, str], Lease] = {}
         self._keys: dict[tuple[str, str], int] = {}
         self._spent: dict[tuple[str, int], int] = defaultdict(int)
-        self._requests: dict[tuple[str, str], Request] = {}
+        self._requests: dict[tuple[str, str, str], Request] = {}
 
     def put_connection(self, connection: Connection, expires_at: int) -> None:
         with self._lock:
@@ -122,7 +123,7 @@ class MemoryState:
                 self._subs[sub].pop(id, None)
             for rows in self._subscriptions.values():
                 rows.pop(id, None)
-            for key in [key for key in self._requests if key[0] == id]:
+            for key in [key for key in self._requests if key[1] == id]:
                 del self._requests[key]
 
     def connections_of(self, sub: str) -> list[str]:
@@ -170,7 +171,7 @@ class MemoryState:
     def mark_slow(self, one: Subscription | Request, until: int) -> None:
         with self._lock:
             if isinstance(one, Request):
-                request = self._requests.get((one.connection, one.id))
+                request = self._requests.get(_key(one))
                 if request is not None:
                     self._set(request, slow_until=until)
                 return
@@ -181,25 +182,27 @@ class MemoryState:
 
     def put_request(self, request: Request, expires_at: int) -> Request | None:
         with self._lock:
-            key = (request.connection, request.id)
-            there = self._requests.get(key)
+            there = self._requests.get(_key(request))
             if there is None:
-                self._requests[key] = request
+                for _, connection, id in self._requests:
+                    if (connection, id) == (request.connection, request.id):
+                        raise Invalid(TAKEN)
+                self._requests[_key(request)] = request
             return there
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         with self._lock:
-            return self._requests.get((connection, id))
+            return self._requests.get((stream, connection, id))
 
     def advance(self, request: Request, sent: int, seq: int, at: int) -> None:
         with self._lock:
-            there = self._requests.get((request.connection, request.id))
+            there = self._requests.get(_key(request))
             if there is not None and there.sent <= sent:
                 self._set(there, sent=sent, seq=seq, at=at)
 
     def claim_watch(self, request: Request, watch: int) -> bool:
         with self._lock:
-            there = self._requests.get((request.connection, request.id))
+            there = self._requests.get(_key(request))
             if there is None or there.watch != request.watch:
                 return False
             self._set(there, watch=watch)
@@ -207,7 +210,7 @@ class MemoryState:
 
     def claim_repair(self, request: Request, until: int) -> bool:
         with self._lock:
-            there = self._requests.get((request.connection, request.id))
+            there = self._requests.get(_key(request))
             if there is None or request.repair_at < there.repair_at != until:
                 return False
             self._set(there, repair_at=until)
@@ -215,23 +218,22 @@ class MemoryState:
 
     def release_repair(self, request: Request) -> None:
         with self._lock:
-            there = self._requests.get((request.connection, request.id))
+            there = self._requests.get(_key(request))
             if there is not None and there.repair_at == request.repair_at:
                 self._set(there, repair_at=0)
 
     def renew_request(self, request: Request, exp: int) -> None:
         with self._lock:
-            there = self._requests.get((request.connection, request.id))
+            there = self._requests.get(_key(request))
             if there is not None:
                 self._set(there, exp=exp)
 
     def remove_request(self, stream: str, connection: str, id: str) -> None:
         with self._lock:
-            self._requests.pop((connection, id), None)
+            self._requests.pop((stream, connection, id), None)
 
     def _set(self, request: Request, **values: Any) -> None:
-        key = (request.connection, request.id)
-        self._requests[key] = replace(request, **values)
+        self._requests[_key(request)] = replace(request, **values)
 
     def lease(self, stream: str, run: str, writer: str) -> Lease | None:
         with self._lock:
@@ -246,6 +248,10 @@ class MemoryState:
     def remember_key(self, stream: str, key: str, seq: int, expires_at: int) -> int:
         with self._lock:
             return self._keys.setdefault((stream, key), seq)
+
+
+def _key(request: Request) -> tuple[str, str, str]:
+    return request.stream, request.connection, request.id
 
 
 class MemoryGateway:

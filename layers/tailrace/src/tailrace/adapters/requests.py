@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..errors import Invalid
 from ..records import Item
-from ..watchers import Request
+from ..watchers import TAKEN, Request
 from .rows import Key, Rows
 
 REQUEST = "request"
@@ -30,13 +31,19 @@ class RequestRows(Rows):
             "run": {"S": request.run},
             **{name: {"N": str(getattr(request, name))} for name in _NUMBERS},
         }
-        # The reverse row first: it is what finds the other one again.
-        self._put(
+        stream: Item = {"stream": {"S": request.stream}}
+        # The reverse row first: it is what finds the other one again, and it names one.
+        other = self._put(
             f"connection#{request.connection}",
             f"{REQUEST}#{request.id}",
-            {"stream": {"S": request.stream}},
+            stream,
             expires_at,
+            condition="attribute_not_exists(#pk) OR #stream = :stream",
+            names={"#pk": "pk", "#stream": "stream"},
+            values={":stream": stream["stream"]},
         )
+        if other is not None:
+            raise Invalid(TAKEN)
         there = self._put(
             *_key(request),
             row,
