@@ -207,8 +207,8 @@ def test_a_key_remembers_where_its_first_call_began(state: Any) -> None:
 def test_a_request_is_found_with_its_stream_and_its_connection(state: Any) -> None:
     state.put_connection(Connection("c1", RIGHTS), LATER)
     state.subscribe(subscription(), LATER)
-    assert state.put_request(request(), LATER) is None
-    assert state.put_request(request(id="r2", stream="t"), LATER) is None
+    for one in (request(), request(id="r2", stream="t")):
+        assert state.put_request(one, LATER) == one
     assert state.connection("c1").requests == {"r1": "s", "r2": "t"}
     assert state.connection("c1").streams == {"s": 1}
     assert state.request("s", "c1", "r1") == request()
@@ -239,6 +239,30 @@ def test_a_name_stands_for_the_request_of_one_stream(state: Any) -> None:
     state.remove_request("s", "c1", "r1")
     state.put_request(request(stream="t"), LATER)
     assert state.connection("c1").requests == {"r1": "t"}
+
+
+def test_a_request_that_was_aborted_before_it_came_is_not_stored(state: Any) -> None:
+    state.put_connection(Connection("c1", RIGHTS), LATER)
+    assert state.abort_request("c1", "r1", 1) is None
+    assert state.put_request(request(), LATER) is None, "it came 5 ms after 1970"
+    assert state.request("s", "c1", "r1") is None
+    assert list(state.subscribers("s")) == []
+    assert state.connection("c1") == Connection("c1", RIGHTS), "counted among nothing"
+    assert state.put_request(request("c2"), LATER) == request("c2")
+    later = replace(request(), at=1_000)
+    assert state.put_request(later, LATER) == later, "it is long ago"
+
+
+def test_an_abort_that_came_in_time_tells_of_the_request(state: Any) -> None:
+    state.put_request(request(), LATER)
+    assert state.abort_request("c1", "r1", 1) == "s"
+    assert state.abort_request("c1", "r2", 1) is None
+
+
+def test_whatever_a_connection_aborts_the_latest_is_known(state: Any) -> None:
+    for number in range(100):
+        state.abort_request("c1", f"q{number}", 1)
+    assert state.put_request(request(id="q99"), LATER) is None
 
 
 def test_a_request_goes_on_and_never_back(state: Any) -> None:

@@ -289,6 +289,7 @@ class ChatWorld(World):
         until = self.kernel.now + REST
         while self.kernel.now < until and self.kernel.step() and not self.tab.done:
             self._check(no_gap_reaches_the_sdk)
+            self._check(nothing_goes_on_behind_its_end)
             self._check(a_repeated_send_is_one_run)
         self._check(every_request_ends_with_nobody_asking)
         self._check(what_was_cut_short_never_looks_whole)
@@ -307,6 +308,11 @@ class ChatWorld(World):
 def no_gap_reaches_the_sdk(world: ChatWorld) -> None:
     assert world.tab.killed is None, world.tab.killed
     assert world.visitor.gap is None, world.visitor.gap
+
+
+@invariant("G17")
+def nothing_goes_on_behind_its_end(world: ChatWorld) -> None:
+    assert world.visitor.behind is None, world.visitor.behind
 
 
 @invariant("G4")

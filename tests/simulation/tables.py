@@ -172,6 +172,11 @@ class State:
     def put_request(self, request: Request, expires_at: int) -> Request | None:
         return self._call(lambda: self._world.state.put_request(request, expires_at))
 
+    def abort_request(self, connection: str, id: str, until: int) -> str | None:
+        return self._call(
+            lambda: self._world.state.abort_request(connection, id, until)
+        )
+
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         return self._call(lambda: self._world.state.request(stream, connection, id))
 

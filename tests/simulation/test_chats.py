@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tailrace import courier, dialect, pushing
+from tailrace.adapters.memory import MemoryState
 from tailrace.chat import Chats
 from tailrace.courier import Carried, Courier
 from tailrace.log import Look
@@ -86,13 +87,27 @@ def asks_for_no_repair(patch: pytest.MonkeyPatch) -> None:
 
 
 def watches_only_what_it_knows_to_have_stored(patch: pytest.MonkeyPatch) -> None:
-    def store(self: Chats, request: Request, look: Look, expires_at: int) -> Request:
-        there = self._state.put_request(request, expires_at)
-        if there is None:
+    def store(
+        self: Chats, request: Request, look: Look, expires_at: int
+    ) -> Request | None:
+        stored = self._state.put_request(request, expires_at)
+        if stored is request:
             self._watch(request, look, request.watch)
-        return there or request
+        return stored
 
+    put = MemoryState.put_request
+
+    def apart(self: MemoryState, request: Request, expires_at: int) -> Request | None:
+        there = self.request(request.stream, request.connection, request.id)
+        stored = put(self, request, expires_at)
+        return stored and (stored if there is None else replace(stored))
+
+    patch.setattr(MemoryState, "put_request", apart)
     patch.setattr(Chats, "_store", store)
+
+
+def forgets_an_abort_that_came_too_early(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryState, "abort_request", lambda *_: None)
 
 
 def compacts_up_to_now_instead_of_then(patch: pytest.MonkeyPatch) -> None:
@@ -117,6 +132,7 @@ def compacts_up_to_now_instead_of_then(patch: pytest.MonkeyPatch) -> None:
         begins_with_the_batch,
         asks_for_no_repair,
         watches_only_what_it_knows_to_have_stored,
+        forgets_an_abort_that_came_too_early,
         compacts_up_to_now_instead_of_then,
     ],
 )

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 STREAMS = ("v:0", "v:1", "v:2")
 GRANTS = ("v:*", "chat:*")
 CROWD = 60
+# How long what a courier had begun to push may take.
+UNDER_WAY_MS = 12_000
 ACTS = (
-    *("send", "ask", "ask", "repeat", "repeat", "resume", "resume", "abort"),
+    *("send", "ask", "ask", "repeat", "repeat", "resume", "resume", "abort", "hasty"),
     *("auth", "narrow", "subscribe", "crowd", "stranger", "cut"),
 )
 
@@ -36,6 +38,9 @@ class Visitor:
         # each `send` was answered.
         self.places: dict[str, int] = {}
         self.sent: dict[str, str] = {}
+        # When requests of this connection ended, and where they were.
+        self.ended: dict[str, tuple[int, int]] = {}
+        self.behind: str | None = None
         self.gap: str | None = None
         self.twice: str | None = None
 
@@ -46,7 +51,7 @@ class Visitor:
 
     def opened(self, connection: Connection) -> None:
         self.connection = connection
-        self.places = {}
+        self.places, self.ended = {}, {}
         self._act()
 
     def closed(self, connection: Connection) -> None:
@@ -68,8 +73,14 @@ class Visitor:
                 if frame["sequence"] > due:
                     self.gap = f"{request} gets {frame['sequence']}, {due} is next"
                 self.places[request] = max(due - 1, frame["sequence"])
+            case "chunk" if request in self.ended:
+                when, place = self.ended[request]
+                late = self.world.kernel.now - when
+                if frame["sequence"] > place and late > UNDER_WAY_MS:
+                    self.behind = f"{request} goes on {late} ms behind its end"
             case "end" | "no-active":
-                self.places.pop(str(request), None)
+                place = self.places.pop(str(request), -1)
+                self.ended.setdefault(str(request), (self.world.kernel.now, place))
             case "error":
                 self.places.pop(str(request), None)
                 self.world.faults.note(f"told-{frame.get('code', 'broke-off')}")
@@ -90,6 +101,11 @@ class Visitor:
             case "resume":
                 whose = dice.choice((stream, "chat:1", "chat:2"))
                 self._send("resume", stream=whose, requestId=self._new_request())
+            case "hasty":
+                request = self._new_request()
+                kind = dice.choice(("send", "resume"))
+                self._send(kind, stream=stream, requestId=request, messages=[])
+                self._send("abort", requestId=request)
             case "abort":
                 known = [*self.places, "nobody's"]
                 self._send("abort", requestId=dice.choice(known))

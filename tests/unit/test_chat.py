@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tailrace import frames
 from tailrace.adapters.memory import MemoryRepairs
 from tailrace.chat import (
     COULD_NOT_START,
@@ -423,6 +424,57 @@ def test_an_abort_cancels_where_the_stack_says_so_and_the_token_lets_it() -> Non
 
 def test_an_abort_of_nothing_is_answered(stage: ChatStage) -> None:
     assert brief(stage.say(ABORT)) == ["end"]
+
+
+class Overtaking(ChatStage):
+    """An invocation beside it handles the abort, when a `send` or `resume` has looked
+    at the log and is about to be stored."""
+
+    def __init__(self, *, abort_cancels: bool = False) -> None:
+        super().__init__(abort_cancels=abort_cancels)
+        put = self.state.put_request
+
+        def late(request: Request, expires_at: int) -> Request | None:
+            self.session.receive("c1", json.dumps({**ABORT, "requestId": request.id}))
+            return put(request, expires_at)
+
+        self.state.put_request = late  # type: ignore[method-assign]
+
+
+def test_an_abort_that_overtakes_its_send_detaches() -> None:
+    stage = Overtaking()
+    stage.connect()
+    assert brief(stage.say(SEND)) == ["end"]
+    stage.work("a", end="completed")
+    assert (stage.feed(), stage.look(), stage.row()) == ([], [], None)
+
+
+def test_an_abort_that_overtakes_its_send_cancels_where_the_stack_says_so() -> None:
+    for grants, reason in ((["chat:42"], "cancelled"), ([], None)):
+        stage = Overtaking(abort_cancels=True)
+        stage.connect(cancel=grants)
+        assert brief(stage.say(SEND)) == ["end"]
+        assert (stage.records()[-1].reason, stage.row()) == (reason, None)
+        assert len(stage.jobs.events) == (reason is None)
+
+
+@pytest.mark.parametrize(("cancels", "reason"), [(True, "cancelled"), (False, None)])
+def test_an_abort_that_overtakes_its_resume_counts(
+    cancels: bool, reason: str | None
+) -> None:
+    stage = Overtaking(abort_cancels=cancels)
+    stage.connect()
+    stage.log.open(STREAM, "w", run_id(1))
+    assert brief(stage.say(RESUME)) == ["end"]
+    assert (stage.records()[-1].reason, stage.row("r2")) == (reason, None)
+
+
+def test_an_abort_finds_the_request_that_was_stored_meanwhile(stage: ChatStage) -> None:
+    connection = stage.state.connection("c1")
+    assert connection is not None
+    stage.say(SEND)
+    stage.chats.abort(connection, frames.Abort("r1"))
+    assert stage.row() is None
 
 
 # ---- repairs -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the log's table holds that is no record: nobody's fault who asks for it."""
+"""What the tables hold beside what is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tailrace.adapters.dynamodb import DynamoDBLog
+from tailrace.adapters.dynamodb import DynamoDBLog, DynamoDBState
 from tailrace.errors import Unavailable
 from tailrace.records import to_item
 from tests.support.worlds import STREAM, opened
@@ -26,6 +26,30 @@ class Table:
         code = {"Code": "ConditionalCheckFailedException"}
         response: Any = {"Error": code, "Item": ITEM}
         raise ClientError(response, "PutItem")
+
+
+class Noted:
+    """A client of an empty table, which notes what is put."""
+
+    def __init__(self) -> None:
+        self.put: list[Any] = []
+
+    def put_item(self, **call: Any) -> None:
+        self.put.append(call["Item"])
+
+    def get_item(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+
+def test_aborts_of_whatever_leave_few_rows() -> None:
+    """They are read with each frame of the connection."""
+    client = Noted()
+    state = DynamoDBState(client, "State")
+    for number in range(1_000):
+        assert state.abort_request("c1", f"r{number}", 60) is None
+    keys = {(item["pk"]["S"], item["sk"]["S"]) for item in client.put}
+    assert len(keys) == 16
+    assert all(item["expires_at"] == {"N": "60"} for item in client.put)
 
 
 @pytest.mark.parametrize(

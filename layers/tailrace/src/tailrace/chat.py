@@ -42,6 +42,9 @@ ENDED_WATCH_MS = 30_000
 # After so many repairs that failed, what is left to do is the watch's; or, of one
 # frame, nobody's.
 REPAIR_TRIES = 6
+# For how long a `send` or `resume` may come behind its `abort`: frames of one client
+# are handled side by side, and a function may have to start.
+ABORTED_SECONDS = 60
 # A connection that was said to be gone so often is.
 GONE_TRIES = 2
 
@@ -93,6 +96,9 @@ class Chats:
                 Look(opened, active=True, until=until),
                 expires_at,
             )
+            if request is None and self._cancels(connection, frame.stream):
+                self._log.cancel(frame.stream, opened.run)
+                return opened
         if not begun:
             self._start(connection.rights.sub, frame, opened, request)
         if request is not None:
@@ -118,17 +124,25 @@ class Chats:
         )
         # The row before the log is read for its answer, so that what is appended
         # between is pushed.
-        return self._bring(self._store(request, look, expires_at), None)
+        stored = self._store(request, look, expires_at)
+        if stored is not None:
+            return self._bring(stored, None)
+        if self._cancels(connection, frame.stream):
+            self._log.cancel(frame.stream, look.tail.run)
+        return Carried()
 
     def abort(self, connection: Connection, frame: frames.Abort) -> None:
         """Let go of a request. The answer goes on, unless the stack says otherwise."""
         stream = connection.requests.get(frame.request)
+        request = self._stored(connection, stream, frame.request)
+        if request is None:
+            # It is over; or has yet to come, by an invocation beside this one.
+            until = self._log.clock() // 1000 + ABORTED_SECONDS
+            stream = self._state.abort_request(connection.id, frame.request, until)
+            request = self._stored(connection, stream, frame.request)
+        if request is not None and self._cancels(connection, request.stream):
+            self._log.cancel(request.stream, request.run)
         if stream is not None:
-            granted = tokens.granted(connection.rights.cancel, stream)
-            if self._abort_cancels and granted:
-                request = self._state.request(stream, connection.id, frame.request)
-                if request is not None:
-                    self._log.cancel(stream, request.run)
             self._state.remove_request(stream, connection.id, frame.request)
         # The client waits for no answer; so this may be lost.
         self._gateway.push(connection.id, dialect.answer("end", frame.request))
@@ -293,14 +307,26 @@ class Chats:
             at=self._log.clock(),
         )
 
-    def _store(self, request: Request, look: Look, expires_at: int) -> Request:
+    def _store(self, request: Request, look: Look, expires_at: int) -> Request | None:
         """Store a request, and see to its being looked after; if the frame is repeated,
-        return what its first coming stored."""
-        request = self._state.put_request(request, expires_at) or request
-        if request.watch == 0:
+        return what its first coming stored. None if its abort has overtaken it."""
+        stored = self._state.put_request(request, expires_at)
+        if stored is not None and stored.watch == 0:
             # Maybe once more than needed: of two messages of one number one goes on.
-            self._watch(request, look, request.watch)
-        return request
+            self._watch(stored, look, stored.watch)
+        return stored
+
+    def _stored(
+        self, connection: Connection, stream: str | None, id: str
+    ) -> Request | None:
+        if stream is None:
+            return None
+        return self._state.request(stream, connection.id, id)
+
+    def _cancels(self, connection: Connection, stream: str) -> bool:
+        """Whether an abort cancels the run."""
+        granted = tokens.granted(connection.rights.cancel, stream)
+        return self._abort_cancels and granted
 
     def _run_up_to(self, tail: Record) -> list[Record]:
         found = []

@@ -99,9 +99,15 @@ class State(Protocol):
         version given."""
 
     def put_request(self, request: Request, expires_at: int) -> Request | None:
-        """Store a request, unless the connection has one of that name; return that: it
-        may be the very one, by a try whose answer was lost. `Invalid` if that one is
-        for another stream: it would not be found any more."""
+        """Store a request, unless the connection has one of that name; return what is
+        stored: that may be the very one, by a try whose answer was lost. None if it was
+        aborted before it came. `Invalid` if its name stands for a request for another
+        stream, which would not be found any more."""
+
+    def abort_request(self, connection: str, id: str, until: int) -> str | None:
+        """Note that a request of that name was aborted, should it come only now, until
+        then (seconds); return the stream of one that was stored meanwhile. Of a
+        connection's, the latest are kept."""
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         """Return a request, if it goes on."""

@@ -18,6 +18,7 @@ from ..records import Item, Record, from_item, to_item
 from ..watchers import Connection, Request, Rights, Subscription
 from .calls import attempt, code
 from .requests import (
+    ABORTED,
     HERE,
     REQUEST,
     RequestRows,
@@ -126,6 +127,7 @@ class DynamoDBState(RequestRows):
     | `connection#<id>` | `connection` | the connection |
     | `connection#<id>` | `stream#<stream>` | a stream that it subscribes to |
     | `connection#<id>` | `request#<request>` | a request of it, and its stream |
+    | `connection#<id>` | `aborted#<number>` | a request that it aborted too early |
     | `stream#<stream>` | `<connection>` | a subscription |
     | `stream#<stream>` | `request#<connection>#<request>` | a request |
     | `sub#<sub>` | `<connection>` | a connection of a sub |
@@ -157,7 +159,7 @@ class DynamoDBState(RequestRows):
                 row = item
             elif kind == REQUEST:
                 requests[name] = item["stream"]["S"]
-            else:
+            elif kind != ABORTED:
                 streams[name] = int(item["n"]["N"])
         if row is None:
             return None

@@ -75,6 +75,7 @@ class MemoryState:
         self._keys: dict[tuple[str, str], int] = {}
         self._spent: dict[tuple[str, int], int] = defaultdict(int)
         self._requests: dict[tuple[str, str, str], Request] = {}
+        self._aborted: dict[tuple[str, str], int] = {}
 
     def put_connection(self, connection: Connection, expires_at: int) -> None:
         with self._lock:
@@ -182,13 +183,24 @@ class MemoryState:
 
     def put_request(self, request: Request, expires_at: int) -> Request | None:
         with self._lock:
-            there = self._requests.get(_key(request))
-            if there is None:
-                for _, connection, id in self._requests:
-                    if (connection, id) == (request.connection, request.id):
-                        raise Invalid(TAKEN)
-                self._requests[_key(request)] = request
-            return there
+            name = (request.connection, request.id)
+            if self._stream_of(*name) not in (None, request.stream):
+                raise Invalid(TAKEN)
+            if self._aborted.get(name, 0) * 1000 > request.at:
+                self._requests.pop(_key(request), None)
+                return None
+            return self._requests.setdefault(_key(request), request)
+
+    def abort_request(self, connection: str, id: str, until: int) -> str | None:
+        with self._lock:
+            self._aborted[(connection, id)] = until
+            return self._stream_of(connection, id)
+
+    def _stream_of(self, connection: str, id: str) -> str | None:
+        for stream, *name in self._requests:
+            if name == [connection, id]:
+                return stream
+        return None
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         with self._lock:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from ..errors import Invalid
 from ..records import Item
 from ..watchers import TAKEN, Request
 from .rows import Key, Rows
 
 REQUEST = "request"
+ABORTED = "aborted"
+_ABORTED_ROWS = 16
 _NUMBERS = (
     "exp",
     "prefix",
@@ -27,15 +31,10 @@ class RequestRows(Rows):
     """What `State` says of requests."""
 
     def put_request(self, request: Request, expires_at: int) -> Request | None:
-        row: Item = {
-            "run": {"S": request.run},
-            **{name: {"N": str(getattr(request, name))} for name in _NUMBERS},
-        }
         stream: Item = {"stream": {"S": request.stream}}
         # The reverse row first: it is what finds the other one again, and it names one.
         other = self._put(
-            f"connection#{request.connection}",
-            f"{REQUEST}#{request.id}",
+            *_way_back(request.connection, request.id),
             stream,
             expires_at,
             condition="attribute_not_exists(#pk) OR #stream = :stream",
@@ -44,6 +43,10 @@ class RequestRows(Rows):
         )
         if other is not None:
             raise Invalid(TAKEN)
+        row: Item = {
+            "run": {"S": request.run},
+            **{name: {"N": str(getattr(request, name))} for name in _NUMBERS},
+        }
         there = self._put(
             *_key(request),
             row,
@@ -51,7 +54,23 @@ class RequestRows(Rows):
             condition="attribute_not_exists(#pk)",
             names={"#pk": "pk"},
         )
-        return to_request(there) if there else None
+        # Behind the put, as an abort looks for the request behind its own: at least one
+        # of the two sees the other.
+        if self._was_aborted(request):
+            self.remove_request(request.stream, request.connection, request.id)
+            return None
+        return to_request(there) if there else request
+
+    def abort_request(self, connection: str, id: str, until: int) -> str | None:
+        self._put(*_aborted(connection, id), {"request": {"S": id}}, until)
+        item = self._get(*_way_back(connection, id))
+        return str(item["stream"]["S"]) if item else None
+
+    def _was_aborted(self, request: Request) -> bool:
+        item = self._get(*_aborted(request.connection, request.id))
+        if item is None or item["request"]["S"] != request.id:
+            return False
+        return int(item["expires_at"]["N"]) * 1000 > request.at
 
     def request(self, stream: str, connection: str, id: str) -> Request | None:
         item = self._get(f"stream#{stream}", f"{REQUEST}#{connection}#{id}")
@@ -120,8 +139,17 @@ def request_keys(stream: str, connection: str, id: str) -> tuple[Key, Key]:
     """Return the keys of a request's rows: its own, and the way back to it."""
     return (
         (f"stream#{stream}", f"{REQUEST}#{connection}#{id}"),
-        (f"connection#{connection}", f"{REQUEST}#{id}"),
+        _way_back(connection, id),
     )
+
+
+def _way_back(connection: str, id: str) -> Key:
+    return f"connection#{connection}", f"{REQUEST}#{id}"
+
+
+def _aborted(connection: str, id: str) -> Key:
+    # A few rows a connection, whatever it aborts: all are read with each of its frames.
+    return f"connection#{connection}", f"{ABORTED}#{crc32(id.encode()) % _ABORTED_ROWS}"
 
 
 def _key(request: Request) -> Key:
