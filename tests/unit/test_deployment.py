@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import boto3
@@ -13,7 +14,14 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from tailrace import deployment
 from tailrace.adapters.apigateway import GatewayRefused
-from tailrace.deployment import Deployment, find, find_keys, find_transport
+from tailrace.deployment import (
+    STALE_SECONDS,
+    Deployment,
+    find,
+    find_keys,
+    find_transport,
+)
+from tailrace.direct import Telling
 from tailrace.errors import Invalid
 from tailrace.ids import new_run
 from tailrace.ports import Push
@@ -39,6 +47,7 @@ FOUND = Deployment(
     retention_hours=5,
     lease_seconds=20,
 )
+KINDS = ("function", "in-process")
 TABLES = {"TAILRACE_LOG_TABLE": "l", "TAILRACE_STATE_TABLE": "s"}
 
 
@@ -103,6 +112,51 @@ def test_a_stack_is_found_by_its_name(clients: dict[str, int]) -> None:
     assert find("stack", {}) == FOUND
     assert find(None, {"TAILRACE_STACK": "stack"}) == FOUND
     assert clients == {"cloudformation": 1}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that a test moves."""
+    now = [1_000.0]
+    monkeypatch.setattr(deployment, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_a_stack_that_was_deployed_anew_is_found_within_minutes(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker goes on as Feed in a stack that is Direct, or calls an alias that
+    is no more, for as long as it lives."""
+    monkeypatch.setitem(OUTPUTS, "PublishFunctionName", "stack-publish:live")
+    before = [find_transport(kind, stack="stack") for kind in KINDS]
+    monkeypatch.setitem(OUTPUTS, "PublishFunctionName", "stack-publish")
+    monkeypatch.setitem(OUTPUTS, "ConnectionsUrl", "https://x/v1")
+    monkeypatch.setattr(CloudFormation, "parameters", {"Delivery": "Direct"})
+    clock[0] += STALE_SECONDS - 1
+    assert [find_transport(kind, stack="stack") for kind in KINDS] == before
+    clock[0] += 1
+    function, tables = (find_transport(kind, stack="stack") for kind in KINDS)
+    assert isinstance(function, PublishFunction)
+    assert function._function == "stack-publish"
+    assert isinstance(tables, InProcess)
+    assert isinstance(tables._log.store, Telling)
+
+
+@pytest.mark.parametrize("error", ["AccessDenied", "ValidationError", "Throttling"])
+def test_what_is_known_of_a_stack_is_kept_while_nobody_tells_more(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    assert find("stack", {}) == FOUND
+    asked: list[str] = []
+
+    def refuse(self: CloudFormation, StackName: str) -> Any:  # noqa: N803
+        asked.append(StackName)
+        raise ClientError({"Error": {"Code": error}}, "DescribeStacks")
+
+    monkeypatch.setattr(CloudFormation, "describe_stacks", refuse)
+    clock[0] += STALE_SECONDS
+    assert find("stack", {}) == find("stack", {}) == FOUND
+    assert asked == ["stack"], "it costs a call each"
 
 
 def test_the_name_that_is_given_counts_more_than_the_environment() -> None:

@@ -17,6 +17,7 @@ CloudFormation outputs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -27,7 +28,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import boto3
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from .adapters.apigateway import ApiGateway
 from .adapters.background import PUSHERS, Background, background
@@ -37,7 +38,7 @@ from .adapters.relay import ANSWER_SECONDS, INVOCATIONS, LambdaRelay
 from .adapters.secretsmanager import SecretKeys
 from .config import Settings, from_environment
 from .direct import Telling
-from .errors import Invalid
+from .errors import Invalid, TailraceError
 from .log import Log
 from .ports import LogStore
 from .transports.function import PublishFunction
@@ -55,6 +56,8 @@ _SETTLE_SECONDS = 1.0
 _IN_VAIN = 20
 # CloudFormation lets an account ask little at a time: for jobs that start together.
 _TRIES = 8
+STALE_SECONDS = 300
+"""How long what CloudFormation says of a stack is good for."""
 
 _DEFAULTS = Settings()
 _log = logging.getLogger("tailrace")
@@ -116,8 +119,9 @@ def find(
 
 
 def of_stack(name: str) -> Deployment:
-    """Return what CloudFormation says of a stack (`cloudformation:DescribeStacks`)."""
-    return _once(("stack", name), lambda: _describe(name))
+    """Return what CloudFormation says of a stack (`cloudformation:DescribeStacks`), or
+    said within the last minutes."""
+    return _once(("stack", name), lambda: _Stack(name)).known()
 
 
 def find_transport(
@@ -266,10 +270,29 @@ _OUTPUTS = {
 }
 
 
-def _describe(name: str) -> Deployment:
-    client = boto3.client("cloudformation", config=config(read_timeout=10))
+class _Stack:
+    """What is known of a stack, which may be deployed anew while a process lives."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._client = boto3.client("cloudformation", config=config(read_timeout=10))
+        self._asked_at = time.monotonic()
+        self._found = _describe(self._client, name, _TRIES)
+
+    def known(self) -> Deployment:
+        now = time.monotonic()
+        if now - self._asked_at >= STALE_SECONDS:
+            # Before the call: of several threads one makes it.
+            self._asked_at = now
+            # If it does not answer, nor let us ask any more, all is as it was.
+            with contextlib.suppress(TailraceError, BotoCoreError, ClientError):
+                self._found = _describe(self._client, self._name, tries=1)
+        return self._found
+
+
+def _describe(client: Any, name: str, tries: int) -> Deployment:
     try:
-        answer = attempt(lambda: client.describe_stacks(StackName=name), _TRIES)
+        answer = attempt(lambda: client.describe_stacks(StackName=name), tries)
     except ClientError as error:
         if code(error) != "ValidationError":
             raise
