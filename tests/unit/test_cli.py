@@ -370,6 +370,40 @@ def test_tail_shows_what_a_terminal_cannot_show_in_another_way(
     assert out.getvalue() == shown
 
 
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+ESCAPES = "\x1b]0;title\x07\x1b[1A\x1b[2K\x9b2K\x7f\r"
+
+
+def test_tail_lets_no_answer_command_the_terminal(
+    server: LocalServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(server, f"a\tb\n{ESCAPES}c", {"tool": ESCAPES})
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Terminal(out, encoding="utf-8"))
+    assert app.run(("tail", STREAM, "--from-start")) == 0
+    assert app.run(("tail", STREAM, "--from-start", "--json")) == 0
+    sys.stdout.flush()
+    shown = out.getvalue().decode()
+    assert shown.startswith("a\tb\n�]0;title��[1A�[2K�2K��c\n")
+    assert not [one for one in shown if not one.isprintable() and one not in "\t\n"]
+    tool = json.loads(shown.splitlines()[-2])["chunk"]["tool"]
+    assert tool == ESCAPES, "JSON says it all the same"
+
+
+def test_tail_lets_no_error_message_command_the_terminal(
+    server: LocalServer, run: Run
+) -> None:
+    message = f"Try again.{ESCAPES}"
+    stream = Producer(STREAM, transport=server.publish, error_message=message).open()
+    stream.__exit__(ValueError, ValueError(), None)
+    _, _, err = run("tail", STREAM, "--from-start")
+    assert "error: Try again.�]0;title��[1A�[2K�2K�� (0 chunks" in err
+
+
 def test_tail_follows_through_later_runs(server: LocalServer, run: Run) -> None:
     produce(server, "a\n")
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import re
 import statistics
 import sys
 from typing import Any
@@ -23,6 +24,9 @@ from . import failures
 from .status import COLOURS, ago
 
 COMPLETED = "completed"
+# By these a model could say something to the terminal, not to who reads it: all but
+# tab and newline.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def tail(
@@ -157,7 +161,8 @@ class Text:
         chunk = self._half + chunk
         self._half = chunk[-1:] if "\ud800" <= chunk[-1:] <= "\udbff" else ""
         whole = chunk.removesuffix(self._half).encode("utf-16", "surrogatepass")
-        click.echo(whole.decode("utf-16", "replace"), nl=False)
+        text = whole.decode("utf-16", "replace")
+        click.echo(_tame(text) if sys.stdout.isatty() else text, nl=False)
 
     def _end(self, event: Event) -> None:
         reason = str(event.reason)
@@ -167,7 +172,7 @@ class Text:
         if self._latencies:
             middle = statistics.median(self._latencies)
             facts.append(f"latency {middle:.0f} ms, at most {max(self._latencies)}")
-        about = f": {escape(event.message)}" if event.message else ""
+        about = f": {escape(_tame(event.message))}" if event.message else ""
         colour = COLOURS.get(reason, "yellow")
         self._say(f"[{colour}]{reason}[/]{about} [dim]({', '.join(facts)})[/dim]")
 
@@ -186,8 +191,14 @@ def _reason(problem: Exception) -> str:
     return " ".join((said or str(problem) or type(problem).__name__).split())
 
 
+def _tame(text: str) -> str:
+    return _CONTROLS.sub("\ufffd", text)
+
+
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
+    # JSON itself leaves some as they are.
+    text = _CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:  # half an emoji, or a terminal that has no such sign
