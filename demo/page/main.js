@@ -27,7 +27,6 @@ const view = {
   active: false,
   /** @type {string | null} how it ended */ reason: null,
   killed: false,
-  openedAt: 0,
   lastAt: 0,
   count: { live: 0, replay: 0, repair: 0 },
   /** @type {import("./hops.js").Piece[]} */ pieces: [],
@@ -83,7 +82,6 @@ function begin(event) {
     active: true,
     reason: null,
     killed: false,
-    openedAt: event.at ?? client.time(),
     lastAt: client.time(),
     count: { live: 0, replay: 0, repair: 0 },
     pieces: [],
@@ -108,7 +106,7 @@ function goOn(event) {
 function conclude(event) {
   Object.assign(view, { active: false, reason: event.reason });
   const pieces = total();
-  const seconds = ((event.at ?? client.time()) - view.openedAt) / 1000;
+  const seconds = ((event.at ?? client.time()) - namedAt(event.run)) / 1000;
   const [text, tone] = {
     completed: [`Complete: ${pieces} pieces in ${seconds.toFixed(1)} s, each of them once.`, "live"],
     cancelled: ["Stopped, for everyone who watches, and for the job.", ""],
@@ -123,6 +121,14 @@ function conclude(event) {
   journal.say(event.reason === "completed" ? `The answer is complete: ${words(answer.text)} words.` : text);
   refresh();
 }
+
+/**
+ * When the question was asked (ms): a UUIDv7 begins with it. After a reload the events do not tell,
+ * since what is read from the log has the time of the last record read with it.
+ *
+ * @param {string} run
+ */
+const namedAt = (run) => Number.parseInt(run.replace("-", "").slice(0, 12), 16);
 
 /** The pieces that have come since the last frame. */
 function paint() {

@@ -72,6 +72,12 @@ async def test_an_answer_streams_in_and_survives_a_reload_in_its_middle(
     await is_complete(page)
     await has_come(page, "live")
     await page.screenshot(path=output / "page-complete.png")
+    said = await page.locator("#outcome-text").text_content()
+    await page.reload()
+    await is_complete(page)
+    assert await page.locator("#outcome-text").text_content() == said
+    assert said is not None
+    assert " in 0.0 s" not in said
 
 
 async def test_a_second_tab_shows_all_of_it_and_what_either_tab_asks_next(

@@ -118,6 +118,7 @@ class Text:
         self._latencies: list[int] = []
         self._chunks = 0
         self._began: int | None = None
+        self._timed = False
         self._waits_for: str | None = None
         self._half = ""  # of an emoji, as token boundaries cut them
 
@@ -129,6 +130,8 @@ class Text:
             self._chunk(event.chunk)
         elif event.type == "open":
             self._chunks, self._latencies, self._began = 0, [], event.at
+            # Else `at` is when the last of its slice was put.
+            self._timed = event.via == "live"
             about = "" if not event.meta else f" {escape(json.dumps(event.meta))}"
             self._say(f"[cyan]run[/cyan] [dim]{event.run}{about}[/dim]")
         elif event.type == "claim":
@@ -167,7 +170,7 @@ class Text:
     def _end(self, event: Event) -> None:
         reason = str(event.reason)
         facts = [f"{self._chunks} chunks"]
-        if self._began is not None and event.at is not None:
+        if self._timed and self._began is not None and event.at is not None:
             facts.append(ago(event.at - self._began))
         if self._latencies:
             middle = statistics.median(self._latencies)

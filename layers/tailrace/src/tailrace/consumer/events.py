@@ -16,9 +16,10 @@ class Event:
     """Something that happened in a run.
 
     `open` has `meta` and `prev`, `claim` has `epoch`, `chunk` has `chunk`, `end` has
-    `reason` and `message`. `at`: when it was appended, `received`: when it came here,
-    both ms in AWS time, as far as that is known here. An end that was concluded and not
-    read (`superseded`, `expired`) has no `seq`, `at` and `via`.
+    `reason` and `message`. `at`: when it was appended, or the last of what came in the
+    same slice, which may be a whole run where it was not `live`; `received`: when it
+    came here; both ms in AWS time, as far as that is known here. An end that was
+    concluded and not read (`superseded`, `expired`) has no `seq`, `at` and `via`.
     """
 
     type: Literal["open", "claim", "chunk", "end"]
