@@ -137,6 +137,17 @@ def test_publish_makes_each_line_a_chunk(server: LocalServer, run: Run) -> None:
     assert "3 chunks, up to seq 5" in err
 
 
+def test_publish_keeps_the_line_breaks_as_they_are(
+    server: LocalServer, run: Run, tmp_path: Path
+) -> None:
+    text = "a\r\nb\rc\n"
+    path = tmp_path / "answer.txt"
+    path.write_bytes(text.encode())
+    for given in ([str(path)], []):
+        assert run("publish", STREAM, *given, stdin=text)[0] == 0
+        assert written(server) == ["a\r\n", "b\r", "c\n"]
+
+
 def test_publish_takes_json_lines(
     server: LocalServer, run: Run, tmp_path: Path
 ) -> None:

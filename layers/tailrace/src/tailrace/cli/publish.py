@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.status import Status
@@ -90,13 +90,16 @@ class _Until(io.RawIOBase):
 
 
 def _until(over: socket.socket, file: TextIO) -> TextIO:
-    if os.name != "posix":
-        return file  # `select` takes sockets only
-    try:
-        raw = _Until(over, file.fileno())
-    except OSError:  # it is none of the system's
-        return file
-    return io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8")
+    """Return the file as one that ends with `over`, where it can be. Its line breaks
+    are left as they are."""
+    if os.name == "posix":  # elsewhere, `select` takes sockets only
+        with contextlib.suppress(OSError):  # it is none of the system's
+            raw = _Until(over, file.fileno())
+            return io.TextIOWrapper(
+                io.BufferedReader(raw), encoding="utf-8", newline=""
+            )
+    cast(io.TextIOWrapper, file).reconfigure(newline="")
+    return file
 
 
 def _lines(file: TextIO, name: str) -> Iterator[str]:
