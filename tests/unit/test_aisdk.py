@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from types import SimpleNamespace
@@ -449,6 +450,64 @@ async def test_who_leaves_early_closes_the_models_stream() -> None:
     await anext(told)
     await told.aclose()
     assert later.closed == 1
+
+
+class Interrupted(Upstream):
+    """One whose reader is interrupted, and that cannot even be closed."""
+
+    def __init__(self, last: Any) -> None:
+        super().__init__()
+        self.last = last
+
+    def __iter__(self) -> Iterator[Any]:
+        yield completion({"content": "a"})
+        if isinstance(self.last, BaseException):
+            raise self.last
+        yield self.last
+
+    def close(self) -> None:
+        super().close()
+        raise ConnectionError("closed already")
+
+
+@pytest.mark.parametrize(
+    ("last", "raised"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (ConnectionResetError(), ConnectionResetError),
+        ({"error": {"message": "overloaded"}}, UpstreamError),
+    ],
+)
+def test_what_breaks_an_answer_off_closes_the_models_stream(
+    last: Any, raised: type[BaseException]
+) -> None:
+    upstream = Interrupted(last)
+    with pytest.raises(raised):
+        list(from_openai(upstream))
+    assert upstream.closed == 1
+
+
+async def test_who_is_cancelled_while_the_model_is_silent_closes_its_stream() -> None:
+    silent = asyncio.Event()
+
+    class Silent(AsyncUpstream):
+        async def __aiter__(self) -> AsyncIterator[Any]:
+            yield completion({"content": "a"})
+            silent.set()
+            await asyncio.Event().wait()
+
+    upstream: Any = Silent()
+
+    async def answer() -> None:
+        async for _ in from_openai(upstream):
+            pass
+
+    job = asyncio.create_task(answer())
+    await silent.wait()
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    assert upstream.closed == 1
 
 
 def test_reasoning_before_the_text_is_a_part_of_its_own() -> None:

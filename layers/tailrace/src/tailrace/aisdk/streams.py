@@ -10,6 +10,7 @@ not look like a whole one.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
@@ -132,9 +133,10 @@ def _plain(
         yield from answer.begin_step()
         for event in events:
             yield from reader.feed(event)
-    except GeneratorExit:  # left early: the model need not go on
+    except BaseException:  # left early, or interrupted: the model need not go on
         if callable(close := getattr(events, "close", None)):
-            close()
+            with contextlib.suppress(Exception):
+                close()
         raise
     yield from _end(reader, answer, whole)
 
@@ -148,10 +150,11 @@ async def _async(
         async for event in events:
             for chunk in reader.feed(event):
                 yield chunk
-    except GeneratorExit:
+    except BaseException:  # as above
         close = getattr(events, "close", None) or getattr(events, "aclose", None)
-        if callable(close) and inspect.isawaitable(closing := close()):
-            await closing
+        with contextlib.suppress(Exception):
+            if callable(close) and inspect.isawaitable(closing := close()):
+                await closing
         raise
     for chunk in _end(reader, answer, whole):
         yield chunk
