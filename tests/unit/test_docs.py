@@ -90,16 +90,6 @@ class Weather:
         yield {"type": "message_stop"}
 
 
-class Response:
-    """A provider's stream, as snippets use it."""
-
-    def __iter__(self) -> Any:
-        return iter("abc")
-
-    def close(self) -> None:
-        """Nothing."""
-
-
 class Invoke:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -147,7 +137,6 @@ async def test_a_snippet_runs(server: LocalServer, code: str) -> None:
     names: dict[str, Any] = {
         "llm": ["a", "b", "c"],
         "async_llm": async_llm(),
-        "response": Response(),
         "pages": ["1", "2"],
         "run": new_run(),
         "url": server.url,

@@ -326,6 +326,35 @@ async def test_a_silent_upstream_is_stopped_when_the_run_is_cancelled(
     assert task.cancelling() == 0
 
 
+async def test_what_a_stopped_upstream_raises_leaves_as_what_ended_the_run(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    async def llm() -> AsyncIterator[str]:
+        yield "token"
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("the response is closed") from None
+
+    with pytest.raises(Cancelled) as cancelled:
+        async with produce(lease=1) as stream:
+            async for _ in stream.relay(llm()):
+                world.log.cancel(STREAM, stream.run)
+    assert isinstance(cancelled.value.__cause__, ConnectionError)
+
+
+async def test_what_on_stop_makes_the_job_raise_leaves_as_what_ended_the_run(
+    produce: Callable[..., AsyncProducer], world: World
+) -> None:
+    stop = asyncio.Event()
+    with pytest.raises(Cancelled) as cancelled:
+        async with produce(lease=1, on_stop=lambda error: stop.set()) as stream:
+            world.log.cancel(STREAM, stream.run)
+            await stop.wait()
+            raise ConnectionError("the response is closed")
+    assert isinstance(cancelled.value.__cause__, ConnectionError)
+
+
 async def test_a_relaying_task_that_is_cancelled_itself_stays_cancelled(
     produce: Callable[..., AsyncProducer], world: World
 ) -> None:

@@ -387,6 +387,40 @@ def test_a_silent_job_is_told_at_once_that_it_may_stop(
     assert told == [stream.error]
 
 
+def closed_by(stop: threading.Event) -> Iterator[str]:
+    """As an LLM's stream: it raises an error of its own once it is closed."""
+    yield "token"
+    assert stop.wait(PATIENCE)
+    raise ConnectionError("the response is closed")
+
+
+@pytest.mark.parametrize("relayed", [True, False])
+def test_what_on_stop_makes_the_job_raise_leaves_as_what_ended_the_run(
+    produce: Callable[..., Producer], world: World, relayed: bool
+) -> None:
+    stop = threading.Event()
+    with (
+        pytest.raises(Cancelled) as cancelled,
+        produce(lease=1, on_stop=lambda error: stop.set()) as stream,
+    ):
+        source = closed_by(stop)
+        for _ in stream.relay(source) if relayed else source:
+            world.log.cancel(STREAM, stream.run)
+    assert isinstance(cancelled.value.__cause__, ConnectionError)
+
+
+def test_what_the_job_makes_of_the_end_itself_is_left_to_it(
+    produce: Callable[..., Producer], world: World
+) -> None:
+    with pytest.raises(ValueError), produce() as stream:
+        world.log.cancel(STREAM, stream.run)
+        try:
+            while True:
+                stream.write("a")
+        except Cancelled as stopped:
+            raise ValueError("of the job") from stopped
+
+
 def test_a_fault_that_is_none_of_ours_is_raised_as_it_is(
     produce: Callable[..., Producer], gate: Gate
 ) -> None:

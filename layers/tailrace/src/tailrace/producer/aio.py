@@ -81,6 +81,7 @@ class AsyncProducer(Base):
         pump = self._pump
         if pump is None:
             return
+        self._check_left_by(error)
         try:
             if self._close(error):
                 pump.advance()
@@ -116,8 +117,8 @@ class AsyncProducer(Base):
 
         As soon as the run can be written no more, the wait for the next chunk is
         cancelled, `chunks` is closed, where it can be, and what ended the run is
-        raised: so that an LLM that is silent is stopped, too. A plain iterable's wait
-        cannot be cancelled; it is closed at its next chunk.
+        raised, whatever `chunks` raises: so that an LLM that is silent is stopped, too.
+        A plain iterable's wait cannot be cancelled; it is closed at its next chunk.
         """
         pump = self._open_pump()
         try:
@@ -134,6 +135,7 @@ class AsyncProducer(Base):
             # Others than these are of `chunks` itself.
             if isinstance(error, TailraceError) or error is self.error:
                 await _close(chunks)
+            self._raise_stop(error)
             raise
 
     async def flush(self) -> None:

@@ -98,7 +98,8 @@ class Base:
         `on_stop`
             Called once, as soon as it is known that the run can be written no more,
             with what the next `write` raises: for a job that is silent for long, to
-            stop what it waits for.
+            stop what it waits for. Whatever that raises in the job, `relay` and the
+            block are left by what ended the run.
         `transport`, `stack`
             Where to publish: see `find_transport`.
         """
@@ -154,6 +155,20 @@ class Base:
         """What ended the run before it was done, as soon as it is known: the exception
         that the next `write` raises."""
         return self._core.error
+
+    def _check_left_by(self, error: BaseException | None) -> None:
+        """Raise what ended the run, if the block is left by an exception that came of
+        it. One that knows of it already is the job's own."""
+        if isinstance(error, Exception) and not self._core.told:
+            self._raise_stop(error)
+
+    def _raise_stop(self, raised: Exception) -> None:
+        """Raise what ended the run, if anything has, in place of what was raised behind
+        it: as by a response that `on_stop` has closed."""
+        stop = self._core.error
+        if stop is not None and stop is not raised:
+            stop.__cause__ = stop.__cause__ or raised
+            self._core.check_error()
 
     def _close(self, error: BaseException | None) -> bool:
         """Ask the core for the end that leaving the block gives to the run; whether

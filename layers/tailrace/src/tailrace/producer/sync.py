@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..deployment import find_transport
-from ..errors import Invalid
+from ..errors import Invalid, TailraceError
 from ..rules import Reason
 from ..writers import Answer, Transport
 from .base import Base, BasePump, HandOver, OnStop, not_ended
@@ -80,6 +80,7 @@ class Producer(Base):
         pump = self._pump
         if pump is None or pump.foreign:
             return
+        self._check_left_by(error)
         try:
             with pump.lock:
                 closing = self._close(error)
@@ -115,16 +116,20 @@ class Producer(Base):
 
     def relay(self, chunks: Iterable[T]) -> Iterator[T]:
         """Write each chunk and pass it on, for a job that uses the stream itself. If
-        the run can be written no more, `chunks` is closed, where it can be."""
-        for chunk in chunks:
-            try:
+        the run can be written no more, `chunks` is closed, where it can be, and what
+        ended the run is raised, also where `chunks` raises something itself."""
+        try:
+            for chunk in chunks:
                 self.write(chunk)
-            except Exception:
+                yield chunk
+        except Exception as error:
+            # Others than these are of `chunks` itself.
+            if isinstance(error, TailraceError) or error is self.error:
                 close = getattr(chunks, "close", None)
                 if callable(close):
                     close()
-                raise
-            yield chunk
+            self._raise_stop(error)
+            raise
 
     def flush(self) -> None:
         """Wait until all that was written is in the log; raises as `write` does."""
