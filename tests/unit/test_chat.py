@@ -351,6 +351,17 @@ def test_a_resume_replays_compacted_and_goes_on_live(stage: ChatStage) -> None:
     assert brief(told) == [1, "end"]
 
 
+def test_what_a_resume_reads_is_accounted_and_not_what_it_sends(
+    stage: ChatStage,
+) -> None:
+    tail = stage.log.open(STREAM, "w", run_id(1))
+    data = json.dumps({"type": "data-x", "transient": True, "data": "x" * 20_000})
+    for _ in range(10):
+        tail = stage.log.append(STREAM, run_id(1), "w", tail.next, [data])
+    assert brief(stage.say(RESUME)) == ["start"]
+    assert stage.state.spend("u7", stage.clock() // 60_000, 0, 0) > 200_000
+
+
 def test_a_late_batch_is_not_taken_for_all_that_a_resume_begins_with(
     stage: ChatStage,
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace import chunks as chunk_texts
-from tailrace.compaction import Compacted, Mode, compact
+from tailrace.compaction import READ_BYTES, Compacted, Mode, compact
 from tailrace.errors import Unavailable
 from tailrace.records import Record
 from tailrace.slices import MAX_FRAME_BYTES, merge
@@ -248,6 +248,35 @@ JSON = st.recursive(
 ANY = JSON | st.builds(text, st.text(), st.sampled_from("tu")) | st.just(
     {"type": "data-x", "data": 0, "transient": True}
 )  # fmt: skip
+
+
+BULKY = st.builds(
+    lambda size: {"type": "data-x", "transient": True, "data": "x" * size},
+    st.sampled_from([10, 20_000, 27_000]),
+)
+FEW = st.lists(
+    BULKY | st.builds(text, st.sampled_from(["a", "b" * 20_000])) | st.just(1),
+    max_size=40,
+)
+
+
+@given(FEW, SIZES)
+def test_a_slice_stands_for_a_bounded_piece_of_the_log_and_counts_it(
+    chunks: list[Any], sizes: list[int]
+) -> None:
+    records = records_of(chunks, [1] * len(sizes))
+    expected = 1
+    for piece in merge(compact(records, "ui-message", READ_BYTES)):
+        assert piece.read <= READ_BYTES
+        slice_ = json.loads(piece.frame(replay=True))
+        assert slice_["seq"] == expected
+        expected = slice_["next"]
+        others = ("open" in slice_) + ("end" in slice_)
+        counts = slice_.get("counts", [1] * len(slice_.get("chunks", [])))
+        assert len(counts) == len(slice_.get("chunks", []))
+        stood_for = slice_["next"] - slice_["seq"] - others
+        assert sum(counts) == stood_for or slice_["counts"] == []
+    assert expected == records[-1].next
 
 
 @given(st.lists(ANY, max_size=40), SIZES, st.sampled_from(["ui-message", "text"]))

@@ -22,12 +22,15 @@ export function scenarios() {
 }
 
 /** The events in a delivery, as `output` spells them. */
-function events({ run, seq, via, open, claim, chunks = [], end }) {
+function events({ run, seq, next, via, open, claim, chunks = [], counts = [], end }) {
   const all = [];
   if (open) all.push({ type: "open", run, seq: seq++, via, ...open });
   if (claim) all.push({ type: "claim", run, seq: seq++, via, ...claim });
-  for (const chunk of chunks) all.push({ type: "chunk", run, seq: seq++, via, chunk });
-  if (end) all.push({ type: "end", run, seq, via, ...end });
+  for (const [i, chunk] of chunks.entries()) {
+    seq += counts[i] ?? 1;
+    all.push({ type: "chunk", run, seq: seq - 1, via, chunk });
+  }
+  if (end) all.push({ type: "end", run, seq: next - 1, via, ...end });
   return all;
 }
 

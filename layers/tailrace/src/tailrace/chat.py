@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 from dataclasses import replace
 
-from . import dialect, frames, tokens
+from . import chunks, dialect, frames, tokens
 from .courier import FIRST_REPAIR_SECONDS, Carried, Courier
 from .errors import (
     Busy,
@@ -116,7 +116,8 @@ class Chats:
             self.tell(connection.id, frame.request, none)
             return Carried()
         self._check_room(connection, frame)
-        shift = dialect.shift_of(self._run_up_to(look.tail))
+        head = self._run_up_to(look.tail)
+        shift = dialect.shift_of(head)
         request = replace(
             self._request(connection, frame, look.tail),
             prefix=look.tail.next,
@@ -125,11 +126,12 @@ class Chats:
         # The row before the log is read for its answer, so that what is appended
         # between is pushed.
         stored = self._store(request, look, expires_at)
-        if stored is not None:
-            return self._bring(stored, None)
-        if self._cancels(connection, frame.stream):
+        carried = Carried() if stored is None else self._bring(stored, None)
+        if stored is None and self._cancels(connection, frame.stream):
             self._log.cancel(frame.stream, look.tail.run)
-        return Carried()
+        # Reading is what it costs, however little compaction leaves of it.
+        carried.bytes += sum(chunks.size(record.chunks) for record in head)
+        return carried
 
     def abort(self, connection: Connection, frame: frames.Abort) -> None:
         """Let go of a request. The answer goes on, unless the stack says otherwise."""

@@ -11,6 +11,7 @@ with the chunk before it, or, where none is, with the one behind.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -31,16 +32,22 @@ DELTAS = {
 """Of the AI SDK's chunks that let something grow: the member with the text, and the one
 that says of what."""
 
+READ_BYTES = 128_000
+"""What one slice may stand for, however little is left of it: reading is what a replay
+costs. Two such fill an answer's budget (`quotas`)."""
+
 # What a chunk costs in a frame beyond its text: commas, and its count.
 _BESIDE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Compacted(Record):
-    """A piece of a run, as a data record would be whose chunks stand for several."""
+    """A piece of a run, as a data record would be whose chunks stand for several.
+    `read`: the bytes of those."""
 
     mode: Mode = "ui-message"
     counts: tuple[int, ...] = ()
+    read: int = 0
 
 
 def check_mode(mode: Any) -> Mode | None:
@@ -50,16 +57,19 @@ def check_mode(mode: Any) -> Mode | None:
     raise Invalid('compact: must be "ui-message" or "text"')
 
 
-def compact(records: Iterable[Record], mode: Mode) -> Iterator[Record]:
-    """Compact records, given in order and without a hole. `Unavailable` if their chunks
-    are none that can be written."""
+def compact(
+    records: Iterable[Record], mode: Mode, most: float = math.inf
+) -> Iterator[Record]:
+    """Compact records, given in order and without a hole. `most`: bytes of chunks, for
+    which one that is yielded stands. `Unavailable` if their chunks are none that can be
+    written."""
     try:
-        yield from _compact(records, mode)
+        yield from _compact(records, mode, most)
     except (Invalid, ValueError, RecursionError):
         raise Unavailable("the log: chunks are not JSON") from None
 
 
-def _compact(records: Iterable[Record], mode: Mode) -> Iterator[Record]:
+def _compact(records: Iterable[Record], mode: Mode, most: float) -> Iterator[Record]:
     group: _Group | None = None
     for record in records:
         if group and (record.kind != "data" or record.run != group.run):
@@ -68,7 +78,7 @@ def _compact(records: Iterable[Record], mode: Mode) -> Iterator[Record]:
         if record.kind != "data":
             yield record
             continue
-        group = group or _Group(record, mode)
+        group = group or _Group(record, mode, most)
         yield from group.add(record)
     if group:
         yield from group.close()
@@ -77,9 +87,10 @@ def _compact(records: Iterable[Record], mode: Mode) -> Iterator[Record]:
 class _Group:
     """Chunks on their way into one compacted record, the last of them still growing."""
 
-    def __init__(self, first: Record, mode: Mode) -> None:
+    def __init__(self, first: Record, mode: Mode, most: float) -> None:
         self.run = first.run
         self._mode = mode
+        self._most = most
         self._from = first
         self._seq = first.seq
         self._index = first.index
@@ -90,12 +101,17 @@ class _Group:
         self._texts: list[str] = []
         self._counts: list[int] = []
         self._size = 0
+        self._read = 0
         self._left_out = 0
         self._growing: tuple[str, dict[str, Any] | None, str | None] | None = None
         self._pieces: list[str] = []
 
     def add(self, record: Record) -> Iterator[Record]:
         """Take a record's chunks; yield what is full."""
+        size = chunks.size(record.chunks)
+        if self._read and self._read + size > self._most:
+            yield from self.close()
+        self._read += size
         self._at = record.at
         texts = chunks.split(record.chunks)
         for text, value in zip(texts, chunks.decode(record.chunks), strict=True):
@@ -133,6 +149,7 @@ class _Group:
             },
             mode=self._mode,
             counts=tuple(self._counts),
+            read=self._read,
         )
         self._seq += count
         self._index += count

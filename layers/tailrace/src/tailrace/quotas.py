@@ -94,9 +94,10 @@ class Budget:
         # The streams by which the connection was slow.
         self.slow: list[str] = []
 
-    def take(self, frame: str, now: int) -> bool:
-        """Whether the frame may still be sent; if not, the answer has stopped."""
-        size = chunks.size(frame)
+    def take(self, frame: str, now: int, read: int = 0) -> bool:
+        """Whether the frame may still be sent; if not, the answer has stopped. `read`:
+        what it was made of, where that is more."""
+        size = max(chunks.size(frame), read)
         if self.bytes + size > ANSWER_BYTES or self.late(now):
             self.stopped = True
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from .compaction import Mode, compact
+from .compaction import READ_BYTES, Mode, compact
 from .log import Log
 from .positions import Position
 from .records import Record
@@ -80,7 +80,9 @@ class Replay:
 
     def _compacted(self, after: int, key: int | None) -> Iterator[Record]:
         records = self._records(after, key)
-        return compact(records, self._compact) if self._compact else records
+        if self._compact is None:
+            return records
+        return compact(records, self._compact, READ_BYTES)
 
     def _records(self, after: int, key: int | None) -> Iterator[Record]:
         """Yield what lies behind `after`, as long as it is dense, up to the tail.

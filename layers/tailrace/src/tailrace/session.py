@@ -293,7 +293,7 @@ class Session:
         if not budget.stopped:
             for piece in replay.slices():
                 frame = piece.frame(replay=True)
-                if not budget.take(frame, self._clock()):
+                if not budget.take(frame, self._clock(), piece.read):
                     break
                 pushed = self._push(connection.id, frame)
                 if pushed is not Push.DONE:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from . import chunks as chunk_texts
-from .compaction import Compacted, Mode
+from .compaction import READ_BYTES, Compacted, Mode
 from .records import Record
 
 MAX_FRAME_BYTES = 32_000
@@ -24,7 +24,8 @@ _ENVELOPE_BYTES = 500
 
 @dataclass(slots=True)
 class Slice:
-    """A contiguous piece of one run: the seqs `seq` to `next` − 1."""
+    """A contiguous piece of one run: the seqs `seq` to `next` − 1. `read`: of how many
+    bytes of chunks it was compacted."""
 
     stream: str
     run: str
@@ -37,6 +38,7 @@ class Slice:
     end: str | None = None
     compact: Mode | None = None
     counts: list[int] = field(default_factory=list)
+    read: int = 0
     size: int = _ENVELOPE_BYTES
 
     @classmethod
@@ -79,11 +81,21 @@ class Slice:
             return False
         if record.kind not in ("data", "end"):
             return False
+        if type(record) is Compacted and not self._counts_with(record):
+            return False
         size = self.size + _bytes_of(record)
         if size > MAX_FRAME_BYTES:
             return False
         self._add(record, size)
         return True
+
+    def _counts_with(self, record: Compacted) -> bool:
+        """Whether one slice may stand for both: where one of them has no chunk, nothing
+        would count its seqs."""
+        if self.compact is None:
+            return True
+        counted = bool(self.counts and record.counts)
+        return counted and self.read + record.read <= READ_BYTES
 
     def _add(self, record: Record, size: int) -> None:
         if record.kind == "data":
@@ -92,6 +104,7 @@ class Slice:
             if type(record) is Compacted:
                 self.compact = record.mode
                 self.counts += record.counts
+                self.read += record.read
         elif record.kind == "open":
             self.open = _open(record)
         elif record.kind == "claim":
