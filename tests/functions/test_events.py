@@ -162,7 +162,7 @@ def test_in_direct_delivery_the_publish_function_pushes_before_it_answers(
     assert frames(aws)[-1]["chunks"] == ["Hello", ", world"]
 
     def refused(self: ApiGateway, *args: Any) -> Any:
-        raise GatewayRefused("403")
+        raise GatewayRefused(403)
 
     monkeypatch.setattr(ApiGateway, "push", refused)
     assert publish(connected, "end")["reason"] == "completed"

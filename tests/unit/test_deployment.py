@@ -286,7 +286,7 @@ def test_in_direct_delivery_what_is_put_in_process_is_pushed(
         def push(self, connection: str, frame: str) -> Push:
             told.append((connection, json.loads(frame)["seq"]))
             if len(told) > 2:
-                raise GatewayRefused("403")
+                raise GatewayRefused(403)
             return Push.DONE
 
     world.state.subscribe(Subscription(STREAM, "c1", 1, 2**40), 0)

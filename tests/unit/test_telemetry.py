@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from tailrace.telemetry import Telemetry
+from tailrace.adapters.apigateway import GatewayRefused
+from tailrace.telemetry import FunctionCrashed, Telemetry
 
 
 @pytest.fixture
@@ -76,6 +78,38 @@ def test_what_nobody_waits_for_is_logged_without_its_words(
     assert (logged["levelname"], logged["error"]) == ("ERROR", "RuntimeError")
     assert "a chunk" not in str(logged)
     assert counted["PushesRefused"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            ClientError(
+                {"Error": {"Code": "AccessDeniedException", "Message": "on a chunk"}},
+                "Query",
+            ),
+            {"error": "ClientError", "code": "AccessDeniedException"}
+            | {"operation": "Query"},
+        ),
+        (GatewayRefused(403), {"error": "GatewayRefused", "code": 403}),
+        (RuntimeError("a chunk"), {"error": "RuntimeError"}),
+    ],
+)
+def test_a_crash_is_logged_with_what_aws_refused_and_without_its_words(
+    telemetry: Telemetry,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    told: dict[str, Any],
+) -> None:
+    def handler(event: Any, context: Any) -> None:
+        raise error
+
+    with pytest.raises(FunctionCrashed):
+        telemetry.wrap(handler)(None, None)
+    (logged,) = map(vars, caplog.records)
+    facts = ("error", "code", "operation")
+    assert {name: logged[name] for name in facts if name in logged} == told
+    assert "a chunk" not in str(logged)
 
 
 def test_an_invocation_that_counted_nothing_says_nothing(

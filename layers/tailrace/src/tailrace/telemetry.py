@@ -1,7 +1,8 @@
 """Logs and metrics of the functions, through Powertools.
 
 Tokens, chunks, prompts and secrets are never logged: an exception is logged by its type
-and the places it went through, without its message, which may quote what it met.
+and the places it went through, without its message, which may quote what it met; and
+what AWS refused, by the code and the operation, which are words of its API.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
+from botocore.exceptions import ClientError
 
 Handler = Callable[[Any, Any], Any]
 
@@ -92,11 +94,23 @@ def _where(error: Exception) -> dict[str, Any]:
     """Return the type of an error and the places it went through: no content."""
     return {
         "error": type(error).__name__,
+        **_refused(error),
         "where": [
             f"{frame.name} in {Path(frame.filename).name}:{frame.lineno}"
             for frame in traceback.extract_tb(error.__traceback__)
         ],
     }
+
+
+def _refused(error: BaseException | None) -> dict[str, Any]:
+    """Return what AWS refused, if an error or its cause says so."""
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code")
+        return {"code": code, "operation": error.operation_name}
+    status = getattr(error, "status", None)  # of a refused push
+    if status is not None:
+        return {"code": status}
+    return {} if error is None else _refused(error.__cause__)
 
 
 class FunctionCrashed(Exception):

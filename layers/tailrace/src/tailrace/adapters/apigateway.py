@@ -28,6 +28,10 @@ class GatewayRefused(RuntimeError):
     """`@connections` refuses us, not a connection: a permission is missing, or the URL
     is wrong. Not to be passed over."""
 
+    def __init__(self, status: int) -> None:
+        super().__init__(f"@connections: HTTP status {status}")
+        self.status = status
+
 
 class ApiGateway:
     """The `Gateway` of one stage. Safe to share between threads.
@@ -70,7 +74,7 @@ class ApiGateway:
             return Push.THROTTLED
         if status >= 500 or status == 413:
             return Push.FAILED
-        raise GatewayRefused(f"@connections: HTTP status {status}")
+        raise GatewayRefused(status)
 
     def disconnect(self, connection: str) -> None:
         try:
@@ -80,7 +84,7 @@ class ApiGateway:
         if status == 429 or status >= 500:
             raise Unavailable(f"@connections: HTTP status {status}")
         if status not in (200, 204, 400, 410):
-            raise GatewayRefused(f"@connections: HTTP status {status}")
+            raise GatewayRefused(status)
 
     def close(self) -> None:
         """Let go of the kept-alive connections."""
