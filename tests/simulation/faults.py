@@ -98,6 +98,7 @@ CHATS = {
     "ask": "it asks in the SDK's dialect",
     "resume": "it asks for what goes on",
     "abort": "it lets go of a request",
+    "hasty": "it lets go of one just as it asks for it",
     "auth": "it changes its token",
     "narrow": "its new token grants less",
     "subscribe": "it subscribes on the same socket",
