@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tailrace.session import Session
 
 BEARER = "bearer."
+STATUSES = {Unauthorized.code: 401, Forbidden.code: 403, Unavailable.code: 503}
 
 telemetry = Telemetry()
 
@@ -72,12 +73,11 @@ def connect(connection: str, event: dict[str, Any]) -> dict[str, Any]:
             bearers[0] if bearers else query.get("token"),
             headers.get("origin"),
         )
-    except Unauthorized:
-        return {"statusCode": 401}
-    except Forbidden:
-        return {"statusCode": 403}
-    except Unavailable:
-        return {"statusCode": 503}
+    except (Unauthorized, Forbidden, Unavailable) as refusal:
+        telemetry.refused(refusal)
+        status = STATUSES[refusal.code]
+        telemetry.count(f"HandshakesRefused{status}", 1)
+        return {"statusCode": status}
     if SUBPROTOCOL in offered:
         # Only this one: the other is the token.
         return {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": SUBPROTOCOL}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto.sqs.models import sqs_backends
 
 from tailrace import chunks
@@ -71,6 +72,22 @@ def test_connect_without_a_token_is_401_and_from_elsewhere_403(invoke: Invoke) -
     foreign = event("websocket/connect-query.json")
     foreign["headers"]["Origin"] = "https://evil.example"
     assert invoke("websocket", foreign) == {"statusCode": 403}
+
+
+def test_a_handshake_that_is_refused_is_counted_by_its_status(
+    invoke: Invoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = event("websocket/connect-query.json")
+    del bare["queryStringParameters"]
+    invoke("websocket", bare)
+    boto3.client("secretsmanager").put_secret_value(
+        SecretId="KeyRing", SecretString='{"current": {"key": "k1"}}'
+    )
+    assert invoke("websocket", event("websocket/connect.json")) == {"statusCode": 503}
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["HandshakesRefused401"] == [1]
+    counted = json.loads(last)
+    assert counted["HandshakesRefused503"] == counted["Unavailable"] == [1]
 
 
 def test_headers_are_found_however_they_are_spelt(invoke: Invoke) -> None:
@@ -296,6 +313,34 @@ def test_a_batch_that_the_tables_cannot_serve_comes_again(
     monkeypatch.setenv("TAILRACE_STATE_TABLE", "Nowhere")
     with pytest.raises(Exception, match="ResourceNotFoundException"):
         connected("fanout", event("fanout/batch.json"))
+
+
+@pytest.mark.parametrize(
+    ("function", "path"),
+    [
+        ("websocket", "websocket/subscribe.json"),
+        ("publish", "publish/append.json"),
+        ("fanout", "fanout/batch.json"),
+    ],
+)
+def test_what_the_tables_do_not_answer_is_counted_by_each_function(
+    connected: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    function: str,
+    path: str,
+) -> None:
+    """Each answers it, and so fails none of its invocations."""
+    connected(function, event(path))
+    capsys.readouterr()
+
+    def call(*_: Any, **__: Any) -> Any:
+        raise ClientError({"Error": {"Code": "ThrottlingException"}}, "Query")
+
+    monkeypatch.setattr("botocore.client.BaseClient._make_api_call", call)
+    connected(function, event(path))
+    counted = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert counted["Unavailable"] == [1]
 
 
 def test_nothing_that_was_said_is_logged(

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tailrace import tokens
+from tailrace.errors import TailraceError
 from tailrace.session import Session
 from tests.support.worlds import STREAM, World, run_id
 
@@ -34,6 +35,7 @@ class Stage(World):
         super().__init__()
         self.keys = Keys()
         self.counted: dict[str, int] = {}
+        self.refusals: list[TailraceError] = []
         self.session = Session(
             self.log,
             self.state,
@@ -45,6 +47,7 @@ class Stage(World):
             count=lambda name, value: self.counted.__setitem__(
                 name, self.counted.get(name, 0) + value
             ),
+            on_refusal=self.refusals.append,
         )
 
     def token(self, **claims: Any) -> str:

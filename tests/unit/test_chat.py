@@ -70,6 +70,7 @@ class ChatStage(Stage):
             self.clock,
             origins=[ORIGIN],
             chats=lambda: self.chats,
+            on_refusal=self.refusals.append,
         )
         self.fed = 0
         self.outcomes: list[Push] = []
@@ -285,6 +286,8 @@ def test_a_job_that_cannot_be_started_is_an_error_now_and_in_the_log(
     stage.jobs.broken = True
     (answer,) = stage.say(SEND)
     assert (answer["code"], answer["errorText"]) == ("unavailable", COULD_NOT_START)
+    (refusal,) = stage.refusals
+    assert str(refusal.__cause__) == "AWS: ResourceNotFoundException"
     assert stage.records()[-1].reason == "error"
     assert stage.row() is None
     stage.jobs.broken = False

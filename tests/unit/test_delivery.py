@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tailrace.delivery import PASS_OVER_MS, Delivery
-from tailrace.errors import Unavailable
+from tailrace.errors import TailraceError, Unavailable
 from tailrace.ports import Push
 from tailrace.watchers import Subscription
 from tests.support.worlds import STREAM, World, run_id
@@ -25,6 +25,7 @@ class Stage(World):
     def __init__(self) -> None:
         super().__init__()
         self.counted: dict[str, int] = {}
+        self.refusals: list[TailraceError] = []
         self.delivery = self.make(lambda tasks: [task() for task in tasks] and None)
 
     def make(self, run_all: Callable[[Sequence[Callable[[], None]]], Any]) -> Delivery:
@@ -36,6 +37,7 @@ class Stage(World):
             count=lambda name, value: self.counted.__setitem__(
                 name, self.counted.get(name, 0) + value
             ),
+            on_refusal=self.refusals.append,
         )
 
     def subscribe(self, *ids: str, stream: str = STREAM, exp: int = 2**40) -> None:
@@ -303,6 +305,7 @@ def test_who_cannot_be_looked_up_is_said_and_holds_up_nobody(stage: Stage) -> No
 
     stage.state.subscribers = throttled  # type: ignore[method-assign]
     assert stage.deliver("chat:43", STREAM) == {"chat:43"}
+    assert [str(refusal) for refusal in stage.refusals] == ["AWS: ThrottlingException"]
     assert len(stage.got("c1")) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.errors import Unavailable
+from tailrace.errors import TailraceError, Unavailable
 from tailrace.publish import Publish
 from tailrace.watchers import Connection, Rights, Subscription
 from tests.support.strategies import JSON
@@ -25,6 +25,7 @@ class Api(World):
     def __init__(self) -> None:
         super().__init__()
         self.counted: dict[str, int] = {}
+        self.refusals: list[TailraceError] = []
 
     def call(self, operation: str | None = None, **arguments: Any) -> dict[str, Any]:
         payload = (
@@ -45,6 +46,7 @@ class Api(World):
             count=lambda name, value: self.counted.__setitem__(
                 name, self.counted.get(name, 0) + value
             ),
+            on_refusal=self.refusals.append,
         )
         answer = publish.handle(payload)
         # As Lambda's runtime does it: what UTF-8 cannot carry kills the process.
@@ -392,6 +394,7 @@ def test_a_connection_that_cannot_be_closed_keeps_no_other_of_its_sub(
 
     monkeypatch.setattr(api.gateway, "disconnect", broken)
     assert api.refusal("disconnect", sub="u7")["code"] == "unavailable"
+    assert [str(refusal) for refusal in api.refusals] == ["HTTP status 500"]
     assert api.gateway.disconnected == ["c2", "c3"]
     assert api.state.connections_of("u7") == ["c1"]
 

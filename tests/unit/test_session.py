@@ -585,6 +585,8 @@ def test_tables_that_do_not_answer_are_told_as_retryable(stage: Stage) -> None:
     assert answer["tails"][STREAM]["error"]["code"] == "unavailable"
     stage.state.connection = broken  # type: ignore[method-assign]
     assert stage.ask(type="sync", streams={}, n=3)["code"] == "unavailable"
+    why = [str(refusal) for refusal in stage.refusals]
+    assert why == ["AWS: ThrottlingException"] * 3, "each is told to who counts them"
 
 
 def test_a_closed_connection_is_forgotten(stage: Stage) -> None:

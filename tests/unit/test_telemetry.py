@@ -12,7 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tailrace.adapters.apigateway import GatewayRefused
-from tailrace.telemetry import FunctionCrashed, Telemetry
+from tailrace.errors import Invalid, NotNow, TailraceError, Unavailable
+from tailrace.telemetry import AGAIN_SECONDS, FunctionCrashed, Telemetry
 
 
 @pytest.fixture
@@ -110,6 +111,62 @@ def test_a_crash_is_logged_with_what_aws_refused_and_without_its_words(
     facts = ("error", "code", "operation")
     assert {name: logged[name] for name in facts if name in logged} == told
     assert "a chunk" not in str(logged)
+
+
+def refused(telemetry: Telemetry, *errors: TailraceError) -> None:
+    def handler(event: Any, context: Any) -> None:
+        for error in errors:
+            telemetry.refused(error)
+
+    telemetry.wrap(handler)(None, None)
+
+
+def test_what_aws_did_not_do_is_counted_and_logged_by_its_cause(
+    telemetry: Telemetry,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is answered, so that no error of the function's tells of it."""
+    error = Unavailable("The answer could not be started.")
+    error.__cause__ = Unavailable("AWS: ResourceNotFoundException")
+    error.__cause__.__cause__ = ClientError(
+        {"Error": {"Code": "ResourceNotFoundException", "Message": "a chunk"}}, "Invoke"
+    )
+    refused(telemetry, error)
+    (counted,) = emitted(capsys)
+    (logged,) = map(vars, caplog.records)
+    assert counted["Unavailable"] == [1]
+    assert (logged["levelname"], logged["msg"]) == ("ERROR", "unavailable")
+    assert logged["why"] == "AWS: ResourceNotFoundException"
+    assert logged["operation"] == "Invoke"
+    assert "a chunk" not in str(logged)
+
+
+def test_an_outage_is_counted_whole_and_logged_now_and_then(
+    telemetry: Telemetry,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    tables, job = Unavailable("AWS: ThrottlingException"), Unavailable("AWS: Gone")
+    refused(telemetry, *[tables] * 500, job)
+    now += AGAIN_SECONDS
+    refused(telemetry, tables)
+    first, second = emitted(capsys)
+    assert (first["Unavailable"], second["Unavailable"]) == ([501], [1])
+    why = [vars(record)["why"] for record in caplog.records]
+    assert why == [str(tables), str(job), str(tables)]
+
+
+def test_what_a_caller_did_is_no_outage(
+    telemetry: Telemetry,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refused(telemetry, Invalid("n: must be a number"), NotNow("ask again"))
+    assert (emitted(capsys), caplog.records) == ([], [])
 
 
 def test_an_invocation_that_counted_nothing_says_nothing(

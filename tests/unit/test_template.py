@@ -561,9 +561,33 @@ def test_ten_alarms_watch_the_stack_and_one_more_its_chats() -> None:
         "Errors",
         "IteratorAge",
         "Throttles",
+        "Unavailable",
         "WriteThrottleEvents",
     }
     assert properties("FeedLagAlarm")["Threshold"] == 5000
+
+
+def test_what_aws_does_not_answer_rings_though_no_function_fails() -> None:
+    alarm = properties("UnavailableAlarm")
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("Tailrace", "Unavailable")
+    # As Powertools names it, by the service's name in the functions' environment.
+    service = {"Name": "service", "Value": {"Ref": "AWS::StackName"}}
+    assert alarm["Dimensions"] == [service]
+    variables = source()["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["POWERTOOLS_SERVICE_NAME"] == service["Value"]
+    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == alarm["Namespace"]
+
+
+def test_a_fan_out_that_fails_rings_when_it_gives_up() -> None:
+    """What it then did in one of its retries, nobody needs to be called for."""
+    rings = {
+        alarm["Properties"]["Dimensions"][0]["Value"]["Ref"]
+        for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        if alarm["Properties"]["MetricName"] == "Errors"
+    }
+    assert rings == {"WebsocketFunction", "PublishFunction"}
+    queue = properties("FeedFailuresAlarm")["Dimensions"][0]["Value"]
+    assert queue == {"Fn::GetAtt": ["FeedFailures", "QueueName"]}
 
 
 def test_what_a_table_refuses_rings() -> None:
@@ -579,16 +603,26 @@ def test_what_a_table_refuses_rings() -> None:
     ]
 
 
-def test_what_either_table_refuses_is_on_the_dashboard() -> None:
+def drawn() -> list[list[str]]:
+    """Return the metrics of the dashboard."""
     body = json.loads(properties("Dashboard")["DashboardBody"]["Fn::Sub"])
-    drawn = [
+    return [
         metric
         for widget in body["widgets"]
         for metric in spelt_out(widget["properties"]["metrics"])
     ]
+
+
+def test_what_either_table_refuses_is_on_the_dashboard() -> None:
     for kind, table in itertools.product(("Read", "Write"), ("Log", "State")):
         metric = ["AWS/DynamoDB", f"{kind}ThrottleEvents", "TableName", f"${{{table}}}"]
-        assert metric in drawn
+        assert metric in drawn()
+
+
+def test_what_is_refused_without_an_error_is_on_the_dashboard() -> None:
+    refusals = [f"HandshakesRefused{status}" for status in (401, 403, 503)]
+    for name in ("Unavailable", "JobsNotStarted", *refusals):
+        assert ["Tailrace", name, "service", "${AWS::StackName}"] in drawn()
 
 
 def spelt_out(metrics: list[list[Any]]) -> Iterator[list[str]]:

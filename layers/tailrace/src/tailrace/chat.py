@@ -18,6 +18,7 @@ from .errors import (
     Cancelled,
     Forbidden,
     Invalid,
+    NotNow,
     StreamEnded,
     TailraceError,
     TooMany,
@@ -256,7 +257,7 @@ class Chats:
             # A run that names its writer: what stands in the way is this one's own.
             tail = self._log.store.last(frame.stream)
             if tail is None or tail.run != begun.run:
-                raise Unavailable("the stream has changed; ask again") from None
+                raise NotNow("the stream has changed; ask again") from None
             return tail, True
 
     def _start(
@@ -274,7 +275,7 @@ class Chats:
                 }
             )
             self._count("JobsStarted", 1)
-        except Unavailable:
+        except Unavailable as error:
             self._count("JobsNotStarted", 1)
             if request is not None:
                 self._forget(request)
@@ -288,7 +289,7 @@ class Chats:
                     "error",
                     COULD_NOT_START,
                 )
-            raise Unavailable(COULD_NOT_START) from None
+            raise Unavailable(COULD_NOT_START) from error
 
     def _request(
         self,

@@ -17,7 +17,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
 from .audience import PUSHES_PER_SECOND, SHARE, window
-from .errors import Unavailable
+from .errors import TailraceError, Unavailable
 from .ports import Clock, Count, Gateway, Push, Relay
 from .pushing import Pusher
 from .records import Record
@@ -82,7 +82,8 @@ class Delivery:
     `relay` takes audiences of more than `share` subscriptions, which then are pushed to
     `rate` times a second at most; without it, all are served here. `net`: somebody else
     pushes to subscriptions, and this is only the net behind: they are told where runs
-    begin and end.
+    begin and end. `on_refusal` is told, on some thread, why subscribers could not be
+    looked up.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Delivery:
         rate: int = PUSHES_PER_SECOND,
         net: bool = False,
         count: Count = lambda name, value: None,
+        on_refusal: Callable[[TailraceError], None] = lambda refusal: None,
     ) -> None:
         self._state = state
         self._clock = clock
@@ -109,6 +111,7 @@ class Delivery:
         self._rate = rate
         self._net = net
         self._count = count
+        self._on_refusal = on_refusal
 
     def deliver(
         self, streams: Mapping[str, Sequence[Record]], deadline: int
@@ -126,7 +129,8 @@ class Delivery:
         def look_up(stream: str) -> None:
             try:
                 self._look_up(stream, audiences[stream], frames[stream], deadline)
-            except Unavailable:
+            except Unavailable as refusal:
+                self._on_refusal(refusal)
                 failed.add(stream)
                 audiences[stream].own = []
 

@@ -112,6 +112,10 @@ class Unavailable(TailraceError):
     retryable = True
 
 
+class NotNow(Unavailable):
+    """Nothing failed, but the same call has to wait; so this is no outage."""
+
+
 class Unauthorized(TailraceError):
     """No token, or one that is forged, expired, for somebody else or not yet valid."""
 

@@ -26,7 +26,8 @@ Answer = dict[str, Any]
 
 class Publish:
     """The operations of the publish function. `settle` waits, in Direct delivery, for
-    the pushes of what a call has put, within a bound of its own."""
+    the pushes of what a call has put, within a bound of its own. `on_refusal` is told
+    what a call is refused by."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Publish:
         gateway: Gateway,
         *,
         count: Count = lambda name, value: None,
+        on_refusal: Callable[[TailraceError], None] = lambda refusal: None,
         settle: Callable[[], Any] = lambda: None,
     ) -> None:
         self._log = log
@@ -42,6 +44,7 @@ class Publish:
         self._state = state
         self._gateway = gateway
         self._count = count
+        self._on_refusal = on_refusal
         self._operations: dict[str, Callable[[_Call], Answer]] = {
             "open": self._open,
             "claim": self._claim,
@@ -76,6 +79,7 @@ class Publish:
                 )
             return self._operations[operation](call)
         except TailraceError as problem:
+            self._on_refusal(problem)
             return {"error": problem.as_dict()}
 
     # ---- operations ------------------------------------------------------------------

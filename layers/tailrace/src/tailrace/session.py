@@ -16,6 +16,7 @@ from .compaction import Mode
 from .errors import (
     Forbidden,
     Invalid,
+    NotNow,
     TailraceError,
     TooFast,
     TooLarge,
@@ -63,7 +64,8 @@ class Keys(Protocol):
 class Session:
     """All connections of one stage. `origins`: the allowed `Origin` headers, or `*`.
     `chats` is called when the first is needed; None: this stack has none. `direct`:
-    publishers push, each to the subscribers of up to a second ago."""
+    publishers push, each to the subscribers of up to a second ago. `on_refusal` is told
+    what a frame, or a stream of one, is refused by."""
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Session:
         chats: Callable[[], Chats] | None = None,
         direct: bool = False,
         count: Count = lambda name, value: None,
+        on_refusal: Callable[[TailraceError], None] = lambda refusal: None,
         quotas: Quotas = Quotas(),  # noqa: B008 - it is frozen
     ) -> None:
         self._log = log
@@ -88,6 +91,7 @@ class Session:
         self._chats = chats
         self._direct = direct
         self._count = count
+        self._on_refusal = on_refusal
         self._quotas = quotas
         self._rate = Rate(quotas.frames, quotas.frames_a_second)
         self._spent = Spent(quotas.replay_bytes)
@@ -177,6 +181,7 @@ class Session:
                     frame.compact.get(stream),
                 )
             except TailraceError as problem:
+                self._on_refusal(problem)
                 tails[stream] = {"error": problem.as_dict()}
             if budget.gone:
                 break
@@ -212,7 +217,7 @@ class Session:
         elif isinstance(frame, frames.Resume):
             budget = self._new_budget(connection)
             if budget.stopped:
-                raise Unavailable("too much was replayed; ask again in a minute")
+                raise NotNow("too much was replayed; ask again in a minute")
             budget.bytes = chats.resume(connection, frame, self._expires_at()).bytes
             self._account(connection, budget)
         else:
@@ -382,6 +387,7 @@ class Session:
 
     def _refuse(self, id: str, problem: TailraceError, about: dict[str, Any]) -> None:
         """Answer with an error, and close the connection where that is the rule."""
+        self._on_refusal(problem)
         close = isinstance(problem, UnknownConnection | TooFast)
         try:
             if isinstance(problem, Invalid | TooLarge | TooMany):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,12 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics, MetricUnit
 from botocore.exceptions import ClientError
 
+from .errors import NotNow, TailraceError, Unavailable
+
 Handler = Callable[[Any, Any], Any]
+
+AGAIN_SECONDS = 10
+"""After so long a process logs again that the same was unavailable."""
 
 _UNITS = {
     "DirectLag": MetricUnit.Milliseconds,
@@ -37,6 +43,7 @@ class Telemetry:
         # value apart, 100 to a line.
         self._lock = threading.Lock()
         self._counted: dict[str, list[int]] = {}
+        self._told_at: dict[str, float] = {}
 
     def count(self, name: str, value: int) -> None:
         """Add to a metric, from any thread; nothing is emitted for a zero."""
@@ -53,6 +60,21 @@ class Telemetry:
         """Count a put that met another record, by that record's kind."""
         self.count("AppendConflicts", 1)
         self.count(f"AppendConflicts{kind.capitalize()}", 1)
+
+    def refused(self, error: TailraceError) -> None:
+        """Count an answer which says that AWS did not do its part, and log why: to
+        Lambda it is no error. Not each time: logs are paid for, in an outage, too."""
+        if not isinstance(error, Unavailable) or isinstance(error, NotNow):
+            return
+        self.count("Unavailable", 1)
+        while isinstance(error.__cause__, Unavailable):
+            error = error.__cause__
+        with self._lock:
+            now = time.monotonic()
+            if now - self._told_at.get(error.message, -AGAIN_SECONDS) < AGAIN_SECONDS:
+                return
+            self._told_at[error.message] = now
+        self.logger.error("unavailable", why=error.message, **_refused(error))
 
     def failed(self, error: Exception) -> None:
         """Log that something failed which nobody waits for, and count it."""

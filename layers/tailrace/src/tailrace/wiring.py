@@ -58,6 +58,7 @@ def session(telemetry: Telemetry) -> Session:
         chats=partial(chats, telemetry) if settings.job_function else None,
         direct=settings.delivery == "Direct",
         count=telemetry.count,
+        on_refusal=telemetry.refused,
     )
 
 
@@ -90,7 +91,13 @@ def publish(telemetry: Telemetry) -> Publish:
     settings = from_environment().require("log_table", "state_table", "connections_url")
     if settings.delivery != "Direct":
         log = _log(settings, telemetry)
-        return Publish(log, log.state, _gateway(settings), count=telemetry.count)
+        return Publish(
+            log,
+            log.state,
+            _gateway(settings),
+            count=telemetry.count,
+            on_refusal=telemetry.refused,
+        )
     from .adapters.background import PUSHERS
 
     settings.require("fanout_function")
@@ -103,6 +110,7 @@ def publish(telemetry: Telemetry) -> Publish:
         log.state,
         gateway,
         count=telemetry.count,
+        on_refusal=telemetry.refused,
         # Lambda stops a function that has answered.
         settle=lambda: background.settle(_SETTLE_SECONDS),
     )
@@ -134,6 +142,7 @@ def fanout(telemetry: Telemetry) -> Fanout:
         relay=_relay(settings, telemetry),
         net=settings.delivery == "Direct",
         count=telemetry.count,
+        on_refusal=telemetry.refused,
     )
     return Fanout(
         delivery,
@@ -156,6 +165,7 @@ def _background(
         relay=_relay(settings, telemetry),
         ahead=False,
         count=telemetry.count,
+        on_refusal=telemetry.refused,
     )
 
 

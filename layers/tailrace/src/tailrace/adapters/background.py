@@ -12,6 +12,7 @@ from typing import Any
 
 from ..delivery import Delivery, Subscribers
 from ..direct import Direct, RecentSubscribers
+from ..errors import TailraceError
 from ..ports import Clock, Count, Gateway, Relay
 from ..records import Record
 
@@ -140,10 +141,11 @@ def background(
     interval: int = 0,
     ahead: bool = True,
     count: Count = lambda name, value: None,
+    on_refusal: Callable[[TailraceError], None] = lambda refusal: None,
 ) -> Background:
-    """Return what pushes for one publisher; `relay` as `Delivery` has it, `interval` as
-    `Direct`. `ahead`: it asks for subscribers beside the pushes; not for one that is
-    stopped at any time."""
+    """Return what pushes for one publisher; `relay` and `on_refusal` as `Delivery` has
+    them, `interval` as `Direct`. `ahead`: it asks for subscribers beside the pushes;
+    not for one that is stopped at any time."""
     recent = RecentSubscribers(subscribers, clock)
     delivery = Delivery(
         recent,
@@ -152,6 +154,7 @@ def background(
         side_by_side(ThreadPoolExecutor(PUSHERS, "tailrace-post")),
         relay=relay,
         count=count,
+        on_refusal=on_refusal,
     )
     direct = Direct(delivery, clock, interval=interval, count=count)
     return Background(direct, clock, on_error, behind=recent.refresh if ahead else None)

@@ -30,4 +30,4 @@ class LambdaJobs:
             )
         except ClientError as refused:
             # No such function, no permission: the client is to be told all the same.
-            raise Unavailable(f"AWS: {code(refused)}") from None
+            raise Unavailable(f"AWS: {code(refused)}") from refused
