@@ -219,7 +219,7 @@ async def test_a_source_that_never_suspends_is_streamed_and_stopped(
     """A plain LLM client in a coroutine: nothing but `write` lets the loop run."""
     loop, now = asyncio.get_running_loop(), 0.0
     monkeypatch.setattr(loop, "time", lambda: now)
-    monkeypatch.setattr(aio, "_callers", Inline)
+    monkeypatch.setattr(aio, "callers", Inline)
     with pytest.raises(Cancelled):
         async with produce() as stream:
             for number in range(9):
@@ -452,6 +452,33 @@ async def main():
     await stream.write("a")
 asyncio.run(main())
 """
+    assert run_script(script) == ""
+
+
+def test_a_loop_in_a_thread_writes_on_when_the_main_threads_code_is_over() -> None:
+    script = """
+import threading
+over = threading.Event()
+# Behind that of `concurrent.futures`, which is registered later, and so runs before.
+threading._register_atexit(over.set)
+import asyncio
+from tailrace import AsyncProducer
+from tailrace.adapters.memory import MemoryLog, MemoryState
+from tailrace.log import Log
+from tailrace.transports.in_process import InProcess
+log = Log(MemoryLog(), MemoryState(), lambda: 0, retention=3600, lease=30)
+async def main():
+    async with AsyncProducer("s", transport=InProcess(log)) as stream:
+        over.wait()
+        await stream.write("a")
+    print([record.chunks or record.reason for record in log.store.range("s", 2)])
+threading.Thread(target=lambda: asyncio.run(main())).start()
+"""
+    assert run_script(script) == "['\"a\"', 'completed']\n"
+
+
+def run_script(script: str) -> str:
+    """Run a job in a process of its own; return what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
         capture_output=True,
@@ -460,3 +487,4 @@ asyncio.run(main())
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,6 +20,7 @@ from ..errors import Invalid, TailraceError
 from ..rules import Reason
 from ..writers import Answer, Transport
 from .base import Base, BasePump, HandOver, OnStop, not_ended
+from .callers import callers
 from .core import Core
 from .values import encode
 
@@ -29,10 +28,6 @@ T = TypeVar("T")
 
 BREATH = 0.01
 """Seconds after which `write` lets the event loop run, for a job that does not."""
-
-CALLERS = 64
-"""How many calls are made at once. Where there are more runs than that, their calls
-queue, and what is written meanwhile leaves together."""
 
 _DONE: Any = object()
 
@@ -60,7 +55,7 @@ class AsyncProducer(Base):
         if self._pump is not None:
             raise Invalid("a producer can be opened once only")
         find = functools.partial(find_transport, self._transport, stack=self._stack)
-        transport = await asyncio.get_running_loop().run_in_executor(_callers(), find)
+        transport = await asyncio.get_running_loop().run_in_executor(callers(), find)
         self._pump = pump = _Pump(self._core, transport, self._on_stop)
         weakref.finalize(self, pump.drop).atexit = False
         pump.advance()
@@ -171,7 +166,7 @@ class AsyncProducer(Base):
         """Return how many connections watch the stream now."""
         payload = {"operation": "watchers", "stream": self.stream}
         ask = functools.partial(self._open_pump().transport.ask, payload)
-        answer = await asyncio.get_running_loop().run_in_executor(_callers(), ask)
+        answer = await asyncio.get_running_loop().run_in_executor(callers(), ask)
         return int(answer["watchers"])
 
     def _open_pump(self) -> _Pump:
@@ -216,8 +211,8 @@ class _Pump(BasePump):
         if call is not None:
             self._tell()  # there may be room now
             try:
-                made = self._loop.run_in_executor(_callers(), call.send, self.transport)
-            except RuntimeError as error:  # the interpreter is shutting down
+                made = self._loop.run_in_executor(callers(), call.send, self.transport)
+            except RuntimeError as error:  # there is no thread for it
                 core.abort(error)
                 self._tell()
             else:
@@ -277,14 +272,3 @@ async def _close(chunks: Any) -> None:
         closing = close()
         if isawaitable(closing):
             await closing
-
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-
-
-def _callers() -> ThreadPoolExecutor:
-    """Return the threads of this process that make calls."""
-    pid = os.getpid()
-    if pid not in _pools:
-        _pools[pid] = ThreadPoolExecutor(CALLERS, thread_name_prefix="tailrace")
-    return _pools[pid]
