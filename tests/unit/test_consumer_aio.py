@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tailrace import consume
-from tailrace.consumer import sockets
+from tailrace.consumer import aio, sockets
 from tailrace.consumer.events import Event
 from tailrace.consumer.shell import expiry_of
 from tailrace.errors import (
@@ -493,6 +493,54 @@ async def test_a_consumer_can_stop_the_answer_for_everyone(server: LocalServer) 
             async for _ in watching:
                 assert await watching.cancel() == "cancelled"
         with pytest.raises(Cancelled):
+            await stream.end()
+
+
+async def test_leaving_the_loop_waits_for_the_cancel_that_comes_with_it(
+    server: LocalServer,
+) -> None:
+    """A loop that is left closes its iterator beside whatever comes next."""
+    async with produce(server) as stream:
+        await stream.write("a")
+        async with consume(server.url, server.token(), STREAM) as watching:
+            async for _ in watching:
+                break
+            assert await watching.cancel() == "cancelled"
+        with pytest.raises(Cancelled):
+            await stream.end()
+        assert not server.connections
+
+
+async def test_a_cancel_once_the_reading_is_over_is_refused_and_cancels_nothing(
+    server: LocalServer,
+) -> None:
+    async with produce(server) as stream:
+        await stream.write("a")
+        watching = consume(server.url, server.token(), STREAM)
+        shown = aiter(watching)
+        assert await anext(shown) == "a"
+        await watching.aclose()
+        with pytest.raises(Invalid, match="reading is over"):
+            await watching.cancel()
+        await stream.end()
+
+
+async def test_a_cancel_that_is_not_answered_holds_up_no_leaving_for_long(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio, "CANCEL_SECONDS", 0.01)
+    async with produce(server) as stream:
+        await stream.write("a")
+        async with consume(server.url, server.token(), STREAM) as watching:
+            shown = aiter(watching)
+            assert await anext(shown) == "a"
+            server.lose = lambda frame: True
+            cancel = asyncio.create_task(watching.cancel())
+            await asyncio.sleep(0)  # it is under way
+        with pytest.raises(Unavailable, match="before the cancel's answer"):
+            await cancel
+        # Whether it came through is not known.
+        with contextlib.suppress(Cancelled):
             await stream.end()
 
 

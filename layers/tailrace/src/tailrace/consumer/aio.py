@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from ..errors import Invalid
+from ..errors import Invalid, Unavailable
 from ..ids import check_stream
 from ..rules import PRODUCER_LOST
 from .cursor import Cursor, Delivered, Output
 from .events import Event, expand, failure, kept_cursor, read_cursor
-from .machine import Status
+from .machine import Closed, Status
 from .shell import About, OnStatus, Shell, TokenSource
 from .state import Fail, Settle, Tell
 
@@ -27,6 +27,9 @@ FULL = 1_000_000
 LOW = 250_000
 """Characters that wait to be read: above FULL the server is asked for no more, below
 LOW it is asked again."""
+
+CANCEL_SECONDS = 5.0
+"""How long leaving waits for the answers to cancels."""
 
 
 def consume(
@@ -121,6 +124,8 @@ class Consumption:
         self.error: BaseException | None = None
         """What ends the reading, once what was received is handed out."""
         self._over = False
+        self._left = False
+        self._cancels: set[asyncio.Future[str | None]] = set()
         self._arrival = asyncio.Event()
 
     @property
@@ -185,18 +190,27 @@ class Consumption:
 
     async def cancel(self) -> str | None:
         """Cancel the run that is being read, for everyone; return how it ended, if that
-        is known. Raises `Forbidden` where the token does not grant it."""
+        is known. Raises `Forbidden` where the token does not grant it, `Unavailable`
+        where no answer came, and `Invalid`, with nothing sent, before anything was read
+        and once the reading is over."""
         if self._latest is None:
             raise Invalid("no run is known yet")
+        if self._left:
+            raise Invalid("the reading is over: cancel before the loop is left")
         settled: asyncio.Future[str | None]
         settled = asyncio.get_running_loop().create_future()
+        self._cancels.add(settled)
+        settled.add_done_callback(self._cancels.discard)
 
         def settle(command: About) -> None:
             # Who asked may have given up waiting.
             if settled.done():
                 return
             if isinstance(command, Fail):
-                settled.set_exception(command.error)
+                error = command.error
+                if isinstance(error, Closed):
+                    error = Unavailable("the reading ended before the cancel's answer")
+                settled.set_exception(error)
             elif isinstance(command, Settle):
                 settled.set_result(command.reason)
 
@@ -215,12 +229,17 @@ class Consumption:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop watching."""
-        self._over = True
+        """Stop watching, once the cancels that are under way are answered; it waits 5
+        seconds for them at most."""
+        self._over = self._left = True
         self._queue.clear()
         self._arrival.set()
         if self._begun:
-            await self._shell.aclose()
+            try:
+                if self._cancels:
+                    await asyncio.wait(self._cancels, timeout=CANCEL_SECONDS)
+            finally:
+                await self._shell.aclose()
 
     def _show(self, event: Event) -> None:
         """Move the cursor over what is handed out."""
