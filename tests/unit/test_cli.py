@@ -407,6 +407,12 @@ def test_tail_lets_no_answer_command_the_terminal(
     assert tool == ESCAPES, "JSON says it all the same"
 
 
+def test_tail_gives_a_pipe_what_the_answer_says(server: LocalServer, run: Run) -> None:
+    text = f"a{ESCAPES}\x1b[31mred\x1b[0m\n"
+    produce(server, text)
+    assert run("tail", STREAM, "--from-start")[1] == text
+
+
 def test_tail_lets_no_error_message_command_the_terminal(
     server: LocalServer, run: Run
 ) -> None:

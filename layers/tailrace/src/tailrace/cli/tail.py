@@ -165,7 +165,9 @@ class Text:
         self._half = chunk[-1:] if "\ud800" <= chunk[-1:] <= "\udbff" else ""
         whole = chunk.removesuffix(self._half).encode("utf-16", "surrogatepass")
         text = whole.decode("utf-16", "replace")
-        click.echo(_tame(text) if sys.stdout.isatty() else text, nl=False)
+        # Without `color`, click takes out of a pipe's text what looks like a colour.
+        tamed = _tame(text) if sys.stdout.isatty() else text
+        click.echo(tamed, nl=False, color=True)
 
     def _end(self, event: Event) -> None:
         reason = str(event.reason)
