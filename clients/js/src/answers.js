@@ -55,7 +55,9 @@ export const FRAMES = {
   },
   error(s, link, { type: _, stream, n, requestId, ...error }) {
     const question = strike(link, n);
-    const { code, retryable } = error;
+    const { code } = error;
+    // Where the server counts what was left already: there will be room.
+    error.retryable ||= code === "too_many" && !!question;
     if (question?.type === "auth") {
       // The old token may still be good: it is the server that closes.
       s.token = null;
@@ -67,7 +69,7 @@ export const FRAMES = {
       refused(s, error);
     } else if (
       code === "unknown_connection" ||
-      (retryable && link.phase === "syncing" && question?.type === "sync")
+      (error.retryable && link.phase === "syncing" && question?.type === "sync")
     ) {
       retreat(s, link);
     } else if (question || n === undefined) {
@@ -193,9 +195,7 @@ export function forget(s, id) {
   const { stream } = s.readers[id] ?? {};
   delete s.readers[id];
   delete s.calls[id];
-  if (stream && !readersOf(s, stream).length) {
-    for (const link of s.links) if (link.streams.has(stream)) leave(s, link, stream);
-  }
+  for (const link of s.links) if (link.streams.has(stream)) leave(s, link, stream);
   if (!everyone(s).length) cause(s, "unwanted");
 }
 

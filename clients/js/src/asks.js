@@ -4,6 +4,7 @@
  * `machine.js`; knows nothing of how links come and go.
  */
 import { doubled, position } from "./cursor.js";
+import { MAX_STREAMS } from "./frames.js";
 
 /**
  * @typedef {import("./state.js").State} State
@@ -27,6 +28,29 @@ export const everyone = ({ readers, calls }) => Object.entries({ ...readers, ...
  */
 export const readersOf = ({ readers }, stream) =>
   Object.entries(readers).filter(([, reader]) => reader.stream === stream);
+
+/**
+ * Whether the server is sure to have room for a stream: what it has not answered may be handled
+ * in any order.
+ * @param {Link} link
+ * @param {string} stream
+ */
+function hasRoom({ streams, asked }, stream) {
+  if (streams.has(stream)) return true;
+  const counted = new Set(streams.keys());
+  for (const question of asked.values()) {
+    if ("streams" in question) for (const name in question.streams) counted.add(name);
+    else if ("stream" in question) counted.add(question.stream);
+  }
+  return counted.add(stream).size <= MAX_STREAMS;
+}
+
+/**
+ * Whether one has to wait for nothing but its time.
+ * @param {Link} link
+ * @param {import("./state.js").Call | import("./cursor.js").Reader} one
+ */
+export const isFree = (link, one) => !one.ask && !one.paused && ("due" in one || hasRoom(link, one.stream));
 
 /**
  * @param {State} s
@@ -56,7 +80,7 @@ export function sync(s, link, catching = false) {
   /** @type {Record<string, import("./types.js").Compact>} */
   const compact = {};
   for (const [, reader] of Object.entries(s.readers)) {
-    if (reader.paused || reader.ask?.socket === link.socket) continue;
+    if (reader.paused || reader.ask?.socket === link.socket || !hasRoom(link, reader.stream)) continue;
     reader.catching ||= catching;
     if (streams.has(reader.stream)) continue;
     streams.set(reader.stream, position(reader));
@@ -76,7 +100,7 @@ export function askDue(s) {
   const [link] = s.links;
   if (!isOpen(link)) return;
   for (const [, one] of everyone(s)) {
-    if (one.ask || one.paused || one.gapAt > s.now) continue;
+    if (one.gapAt > s.now || !isFree(link, one)) continue;
     if ("due" in one) {
       one.ask = { socket: link.socket, n: ask(s, link, one.frame), cursor: null };
     } else {
@@ -111,12 +135,13 @@ function mark(s, { socket, streams }, stream, where, n, mode) {
 }
 
 /**
- * Stops watching. Frames still on their way are no reason to say it twice.
+ * Stops watching what nobody reads. Frames still on their way are no reason to say it twice.
  * @param {State} s
  * @param {Link} link
  * @param {string} stream
  */
 export function leave(s, link, stream) {
+  if (readersOf(s, stream).length) return;
   link.streams.delete(stream);
   for (const asked of link.asked.values())
     if (asked.type === "unsubscribe" && asked.stream === stream) return;

@@ -3,7 +3,7 @@
  * about each cause in each phase is `TABLE`: a phase or a cause without an entry does not
  * compile.
  */
-import { ANSWER, ask, askDue, everyone, leave, readersOf, release, sync } from "./asks.js";
+import { ANSWER, ask, askDue, everyone, leave, release, sync } from "./asks.js";
 import { backoff, doubled } from "./cursor.js";
 
 /**
@@ -143,7 +143,7 @@ function settle(s, link) {
   // What began or ended to be watched since the `sync`.
   for (const [, reader] of Object.entries(s.readers))
     if (!reader.ask && !link.streams.has(reader.stream)) reader.gapAt = s.now;
-  for (const stream of link.streams.keys()) if (!readersOf(s, stream).length) leave(s, link, stream);
+  for (const stream of link.streams.keys()) leave(s, link, stream);
   askDue(s);
   if (!everyone(s).length) linger(s, link);
 }

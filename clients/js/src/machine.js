@@ -9,7 +9,7 @@
  * reader's place in the log.
  */
 import { end, forget, FRAMES, strike } from "./answers.js";
-import { askDue, everyone, isOpen, release, sync } from "./asks.js";
+import { askDue, everyone, isFree, isOpen, leave, release, sync } from "./asks.js";
 import { watch } from "./cursor.js";
 import { MAX_STREAMS } from "./frames.js";
 import { blank, cause, connect, fatally, refused, retreat, wantToken } from "./links.js";
@@ -104,7 +104,7 @@ export function deadline(s) {
     at.push(due);
     for (const question of asked.values()) at.push(question.due);
   }
-  if (isOpen(link)) for (const [, { gapAt, ask, paused }] of everyone(s)) if (!ask && !paused) at.push(gapAt);
+  if (isOpen(link)) for (const [, one] of everyone(s)) if (isFree(link, one)) at.push(one.gapAt);
   if (link.phase === "live") {
     at.push(syncAt(s), next ? Infinity : link.rotateAt, s.fetching ? Infinity : link.authAt);
   }
@@ -244,14 +244,16 @@ function on(s, socket, act) {
  * @param {Link} link
  */
 function overdue(s, link) {
-  for (const [n, { due, at, type }] of [...link.asked]) {
-    if (due > s.now) continue;
+  for (const [n, question] of [...link.asked]) {
+    const { type } = question;
+    if (question.due > s.now) continue;
     const misses = link.misses + 1;
-    if (link.heard <= at || misses >= MISSES) return retreat(s, link);
+    if (link.heard <= question.at || misses >= MISSES) return retreat(s, link);
     strike(link, n);
     link.misses = misses;
     release(s, link.socket, n);
     if (type === "sync") sync(s, link);
     if (type === "auth") link.authAt = s.now;
+    if (type === "unsubscribe") leave(s, link, question.stream);
   }
 }

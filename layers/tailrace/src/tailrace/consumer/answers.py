@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..errors import TailraceError, Unauthorized, from_dict
+from ..errors import TailraceError, TooMany, Unauthorized, from_dict
 from . import cursor as place
 from .asks import ANSWER, leave, release, sync
 from .cursor import Output, Reader, backoff
@@ -85,7 +85,9 @@ def _error(s: State, link: Link, frame: Frame) -> None:
     asked = _strike(link, n)
     facts = {k: v for k, v in frame.items() if k not in ("type", "stream", "n")}
     error = from_dict(facts)
-    retryable = bool(frame.get("retryable"))
+    # Where the server counts what was left already, there will be room.
+    full = asked is not None and isinstance(error, TooMany)
+    retryable = full or bool(frame.get("retryable"))
     if asked is not None and asked.type == "auth":
         # The old token may still be good: it is the server that closes.
         s.token = None
@@ -208,6 +210,9 @@ def overdue(s: State, link: Link) -> None:
             sync(s, link)
         if asked.type == "auth":
             link.auth_at = s.now
+        stream = asked.stream if asked.type == "unsubscribe" else None
+        if stream is not None and not s.readers_of(stream):
+            leave(s, link, stream)
 
 
 def _measure(s: State, asked_at: float, time: float) -> None:

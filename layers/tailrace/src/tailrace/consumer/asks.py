@@ -22,7 +22,9 @@ def ask(s: State, link: Link, type: str, **fields: Any) -> int:
     link.n += 1
     # A server that is slow with everybody must let somebody in.
     wait = doubled(ANSWER, s.attempt) if link.phase == "syncing" else ANSWER
-    link.asked[link.n] = Asked(type, fields.get("stream"), s.now, s.now + wait)
+    link.asked[link.n] = Asked(
+        type, fields.get("stream"), s.now, s.now + wait, fields.get("streams", ())
+    )
     s.out.append(Send(link.socket, {"type": type, **fields, "n": link.n}))
     return link.n
 
@@ -33,6 +35,8 @@ def sync(s: State, link: Link, *, catching: bool = False) -> None:
     streams: dict[str, Any] = {}
     for reader in s.readers.values():
         if reader.paused or (reader.ask and reader.ask.socket == link.socket):
+            continue
+        if not link.has_room(reader.stream):
             continue
         reader.catching = reader.catching or catching
         streams.setdefault(reader.stream, reader.position)
@@ -47,7 +51,7 @@ def ask_due(s: State) -> None:
     if not s.link.is_open:
         return
     for _, one in s.everyone():
-        if one.ask or one.paused or one.gap_at > s.now:
+        if one.gap_at > s.now or not s.link.lets(one):
             continue
         if isinstance(one, Cancel):
             n = ask(s, s.link, "cancel", stream=one.stream, run=one.run)

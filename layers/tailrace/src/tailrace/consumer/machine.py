@@ -68,11 +68,7 @@ class Machine:
         at += [wish.due for wish in s.cancels.values()]
         at += [asked.due for one in s.links for asked in one.asked.values()]
         if link.is_open:
-            at += [
-                one.gap_at
-                for _, one in s.everyone()
-                if one.ask is None and not one.paused
-            ]
+            at += [one.gap_at for _, one in s.everyone() if link.lets(one)]
         if link.phase == "live":
             if s.readers:
                 at.append(link.synced_at + SYNC)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import TailraceError
+from ..frames import MAX_STREAMS
 from .cursor import Ask, Output, Reader
 from .wire import Frame
 
@@ -76,12 +77,13 @@ Command = FetchToken | Probe | Connect | Close | Send | Tell | Fail | Settle
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A frame that wants an answer."""
+    """A frame that wants an answer. `streams`: all that a `sync` names."""
 
     type: str
     stream: str | None
     at: float
     due: float
+    streams: Iterable[str] = ()
 
 
 @dataclass(slots=True)
@@ -126,6 +128,22 @@ class Link:
     @property
     def is_open(self) -> bool:
         return self.phase in ("live", "syncing")
+
+    def has_room(self, stream: str) -> bool:
+        """Tell whether the server is sure to have room for a stream: what it has not
+        answered may be handled in any order."""
+        if stream in self.streams:
+            return True
+        counted = {stream, *self.streams}
+        for asked in self.asked.values():
+            counted.update(asked.streams, [asked.stream] if asked.stream else ())
+        return len(counted) <= MAX_STREAMS
+
+    def lets(self, one: Reader | Cancel) -> bool:
+        """Tell whether one has to wait for nothing but its time."""
+        if one.ask or one.paused:
+            return False
+        return isinstance(one, Cancel) or self.has_room(one.stream)
 
 
 @dataclass(frozen=True, slots=True)
