@@ -53,7 +53,7 @@ export const FRAMES = {
     refreshAt(s, link, expires_at);
     sync(s, link);
   },
-  error(s, link, { type: _, stream, n, requestId, ...error }) {
+  error(s, link, { type: _, stream, n, ...error }) {
     const question = strike(link, n);
     const { code } = error;
     // Where the server counts what was left already: there will be room.
@@ -72,10 +72,9 @@ export const FRAMES = {
       (error.retryable && link.phase === "syncing" && question?.type === "sync")
     ) {
       retreat(s, link);
-    } else if (question || n === undefined) {
-      // A question that was given up has been asked again. A refused call says nothing of those
-      // who read.
-      trouble(s, link, error, question?.type !== "cancel" && !requestId && stream, n);
+    } else {
+      // What else is refused says nothing of those who read; nor what was given up, and asked again.
+      trouble(s, link, error, question?.type === "subscribe" && stream, n);
     }
   },
   gateway(s, link) {

@@ -40,7 +40,8 @@ import { createReader } from "./reader.js";
  *   has the stack's job function begin an answer, and tells its run. `turn` reaches the job
  *   unchecked; the token must grant `send` for its `stream`. Sent anew, under the same
  *   `requestId`, until it is answered, for at most 30 s, so that it begins one answer however
- *   often the connection breaks. `too_large` over 32,000 bytes, before anything is sent.
+ *   often the connection breaks. Before anything is sent, `too_large` over 32,000 bytes, and
+ *   `invalid` for a `requestId` that can be none.
  * @property {() => number} time AWS time in milliseconds, estimated from the server's answers;
  *   before the first, this machine's
  * @property {() => void} close ends every reader with the error `closed`, and the connection,
@@ -68,6 +69,12 @@ function expiryOf(token) {
 function check(fine, what, retryable) {
   if (!fine) throw new TailraceError("invalid", what, retryable);
 }
+
+/**
+ * @param {unknown} name
+ * @param {number} most characters
+ */
+const isName = (name, most) => typeof name === "string" && name.length <= most && /^[\w.:/@=+-]+$/.test(name);
 
 /** About the longest that `setTimeout` can wait. */
 const FAR = 2e9;
@@ -328,11 +335,13 @@ export function createClient({
       return () => void listeners.delete(listener);
     },
     stream(name, options = {}) {
-      check(typeof name === "string" && /^[\w.:/@=+-]{1,200}$/.test(name), `no stream name: ${name}`);
+      check(isName(name, 200), `no stream name: ${name}`);
       return createReader(port, name, options);
     },
-    send: ({ requestId = `${Date.now()}.${random()}`, ...turn }, signal) =>
-      port.call({ requestId, ...turn, type: "send" }, signal),
+    async send({ requestId = `${Date.now()}.${random()}`, ...turn }, signal) {
+      check(isName(requestId, 64), `no request id: ${requestId}`);
+      return port.call({ requestId, ...turn, type: "send" }, signal);
+    },
     time,
     close: () => dispatch({ type: "close" }),
   };

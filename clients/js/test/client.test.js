@@ -412,6 +412,38 @@ test("a send that names no request is given one", async () => {
   client.close();
 });
 
+test("a send that is refused fails alone, and at once, also where its request is not named", async () => {
+  const { network, clock, server, say } = started();
+  const client = network.client();
+  const got = collect(client.stream(STREAM));
+  await clock.run(500);
+  const error = {
+    code: "invalid",
+    message: "frame: no",
+    retryable: false,
+    stream: STREAM,
+    requestId: undefined,
+  };
+  server.refusals.push({ type: "send", error });
+  const sent = client.send({ stream: STREAM });
+  sent.catch(() => {});
+  await clock.run(500);
+  await assert.rejects(sent, { code: "invalid", message: "frame: no" });
+  say("world");
+  await clock.run(500);
+  assert.deepEqual(got.items, ["Hello", ", ", "world"]);
+  client.close();
+});
+
+test("a request id that the server would not take is refused before it is sent", async () => {
+  const { network, clock } = started();
+  const client = network.client();
+  for (const requestId of ["", "a b", "é", "a\n", "x".repeat(65), null, 7, ["a"]])
+    await assert.rejects(client.send({ stream: STREAM, requestId }), { code: "invalid" });
+  await clock.run(500);
+  assert.equal(network.sockets.length, 0);
+});
+
 test("what names no stream is nobody's, and an answer without tails breaks nothing", async () => {
   const { network, clock, say } = started();
   const reader = network.client().stream(STREAM);

@@ -154,9 +154,9 @@ const ASKED_WRONG = [
   ["the page's return tests the connection", "links.js", swap("wake: test", "wake: stay")],
   ["an answer on its way is waited for", "answers.js", swap("if (slice.replay)", "if (false)")],
   [
-    "a refusal of what was given up is ignored",
+    "a refusal concerns readers where it answers a subscribe, not given up",
     "answers.js",
-    swap("} else if (question || n === undefined) {", "} else {"),
+    swap('question?.type === "subscribe" && stream', "stream"),
   ],
   ["a frame of API Gateway is heeded", "answers.js", swap("delay(link, soon,", "void (link, soon,")],
   [

@@ -105,10 +105,10 @@ def _error(s: State, link: Link, frame: Frame) -> None:
         and asked.type == "sync"
     ):
         retreat(s, link)
-    elif asked is not None or n is None:
-        # (A question that was given up has been asked again.)
-        if asked is not None and asked.type == "cancel":
-            stream = None  # it says nothing of those who read
+    else:
+        if asked is None or asked.type != "subscribe":
+            # It says nothing of those who read; nor what was given up, and asked again.
+            stream = None
         _trouble(s, link, error, stream, n, retryable=retryable)
 
 
