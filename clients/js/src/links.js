@@ -95,10 +95,14 @@ export function connect(s, link) {
   else wantToken(s);
 }
 
-/** @param {State} s */
+/**
+ * One that is too long in coming is asked for again, and is welcome all the same.
+ * @param {State} s
+ */
 export function wantToken(s) {
-  if (!s.fetching) s.out.push({ type: "token" });
-  s.fetching = true;
+  if (s.fetching > s.now) return;
+  s.out.push({ type: "token" });
+  s.fetching = s.now + HANDSHAKE * (1 + s.random);
 }
 
 /** @type {Act} */
@@ -154,7 +158,7 @@ function settle(s, link) {
  */
 export function retreat(s, link) {
   const { socket, liveAt, phase } = link;
-  if (phase === "token") s.fetching = false;
+  if (phase === "token") s.fetching = 0;
   if (socket) s.out.push({ type: "close", socket });
   s.links = s.links.filter((other) => other !== link);
   if (s.links.length) {
@@ -227,7 +231,7 @@ function test(s, link) {
 export function fatally(s, failure) {
   rest(s);
   for (const [id] of everyone(s)) s.out.push({ type: "fail", id, error: failure });
-  Object.assign(s, { readers: {}, calls: {}, token: null, fetching: false, failure });
+  Object.assign(s, { readers: {}, calls: {}, token: null, fetching: 0, failure });
   s.links[0].phase = "closed";
 }
 

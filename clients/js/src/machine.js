@@ -51,7 +51,7 @@ export const initial = () => ({
   readers: {},
   calls: {},
   token: null,
-  fetching: false,
+  fetching: 0,
   attempt: 0,
   triedAt: -Infinity,
   refusals: 0,
@@ -106,7 +106,7 @@ export function deadline(s) {
   }
   if (isOpen(link)) for (const [, one] of everyone(s)) if (isFree(link, one)) at.push(one.gapAt);
   if (link.phase === "live") {
-    at.push(syncAt(s), next ? Infinity : link.rotateAt, s.fetching ? Infinity : link.authAt);
+    at.push(syncAt(s), next ? Infinity : link.rotateAt, Math.max(link.authAt, s.fetching));
   }
   return Math.min(...at);
 }
@@ -162,13 +162,13 @@ const EVENTS = {
     begin(s);
   },
   token(s, { token, exp = null }) {
-    s.fetching = false;
+    s.fetching = 0;
     s.token = { value: token, exp, used: false };
     for (const link of s.links) cause(s, "token", link);
   },
   tokenless(s, { fatal, message }) {
     if (fatal && s.fetching) fatally(s, { code: "unauthorized", message });
-    s.fetching = false;
+    s.fetching = 0;
     for (const link of s.links) cause(s, "tokenless", link);
   },
   opened: (s, { socket }) => on(s, socket, (link) => cause(s, "opened", link)),

@@ -37,7 +37,7 @@
  * @property {Record<string, Reader>} readers
  * @property {Record<string, Call>} calls
  * @property {{value: string, exp: number | null, used: boolean} | null} token
- * @property {boolean} fetching a token
+ * @property {number} fetching until when a token that is being fetched is waited for; or 0
  * @property {number} attempt of the reconnect
  * @property {number} triedAt when the last socket was opened
  * @property {number} refusals in a row, each of a fresh token

@@ -192,6 +192,7 @@ const ASKED_WRONG = [
   ["a refused token is not used again", "links.js", swap("s.token = null;\n  if (++s", "if (++s")],
   ["a token is not fetched for ever", "links.js", swap("REFUSALS = 3", "REFUSALS = 30")],
   ["the network refuses nobody", "machine.js", swap("if (!reachable || isOpen", "if (isOpen")],
+  ["a token that does not come is fetched again", "links.js", swap("s.fetching > s.now", "s.fetching")],
   ["a token is renewed at 80 %", "links.js", swap("0.8 *", "1.8 *")],
   [
     "after authorized all is synced",

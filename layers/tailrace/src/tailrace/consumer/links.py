@@ -55,9 +55,11 @@ def connect(s: State, link: Link) -> None:
 
 
 def want_token(s: State) -> None:
-    if not s.fetching:
+    """Have a token fetched. One that is too long in coming is asked for again, and is
+    welcome all the same."""
+    if s.fetching <= s.now:
         s.out.append(FetchToken())
-    s.fetching = True
+        s.fetching = s.now + HANDSHAKE * (1 + s.chance)
 
 
 def _open(s: State, link: Link) -> None:
@@ -106,7 +108,7 @@ def _settle(s: State, link: Link) -> None:
 def retreat(s: State, link: Link) -> None:
     """The link is gone, or given up."""
     if link.phase == "token":
-        s.fetching = False
+        s.fetching = 0
     if link.socket:
         s.out.append(Close(link.socket))
     s.links = [other for other in s.links if other is not link]
@@ -167,7 +169,7 @@ def fatally(s: State, failure: TailraceError) -> None:
     s.out.extend(Fail(id, failure) for id, _ in s.everyone())
     s.readers.clear()
     s.cancels.clear()
-    s.token, s.fetching, s.failure = None, False, failure
+    s.token, s.fetching, s.failure = None, 0, failure
     s.link.phase = "closed"
 
 

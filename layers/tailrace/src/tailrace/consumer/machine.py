@@ -74,8 +74,7 @@ class Machine:
                 at.append(link.synced_at + SYNC)
             if len(s.links) == 1:
                 at.append(link.rotate_at)
-            if not s.fetching:
-                at.append(link.auth_at)
+            at.append(max(link.auth_at, s.fetching))
         return min(at)
 
     @property
@@ -158,7 +157,7 @@ class Machine:
         self, value: str, exp: int | None = None, *, now: float, chance: float
     ) -> list[Command]:
         s = self._begin(now, chance)
-        s.fetching = False
+        s.fetching = 0
         s.token = Token(value, exp)
         for link in list(s.links):
             cause(s, "token", link)
@@ -171,7 +170,7 @@ class Machine:
         s = self._begin(now, chance)
         if fatal is not None and s.fetching:
             fatally(s, fatal)
-        s.fetching = False
+        s.fetching = 0
         for link in list(s.links):
             cause(s, "tokenless", link)
         return s.out

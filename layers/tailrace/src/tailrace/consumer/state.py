@@ -164,7 +164,8 @@ class AwsTime:
 @dataclass(slots=True)
 class State:
     """All that the machine knows. `links`: the one in use, and while rotating its
-    successor. `out`: the commands of this step, at `now`, with its `chance`."""
+    successor. `out`: the commands of this step, at `now`, with its `chance`.
+    `fetching`: until when a token that is being fetched is waited for; or 0."""
 
     now: float = 0
     chance: float = 0
@@ -174,7 +175,7 @@ class State:
     readers: dict[str, Reader] = field(default_factory=dict)
     cancels: dict[str, Cancel] = field(default_factory=dict)
     token: Token | None = None
-    fetching: bool = False
+    fetching: float = 0
     attempt: int = 0
     tried_at: float = -math.inf
     refusals: int = 0
