@@ -69,6 +69,8 @@ export class Turn {
   /** @type {any} */
   #lost;
   #over = false;
+  /** Whether something came since it was last looked at. */
+  #came = false;
   /** @type {(active: boolean) => void} */
   #answer = () => {};
 
@@ -136,6 +138,7 @@ export class Turn {
     try {
       for await (const event of this.reader.events()) {
         this.run = event.run;
+        this.#came = true;
         clock.clearTimeout(this.#lost);
         if (event.type === "chunk") {
           const chunk = /** @type {Chunk | null} */ (event.chunk);
@@ -193,7 +196,9 @@ export class Turn {
         : unopened >= startWithin && "The answer was not begun in time.";
     if (message) return this.#fail(errorOf({ code: "unavailable", message, retryable: true }));
     this.#timer = clock.setTimeout(() => {
-      const connected = ["live", "replaying"].includes(this.client.status);
+      // A browser may say that it is offline while a connection lives.
+      const connected = this.#came || ["live", "replaying"].includes(this.client.status);
+      this.#came = false;
       const waits = connected && !this.reader.cursor?.run;
       this.#watch(connected ? 0 : offline + TICK, waits ? unopened + TICK : 0);
     }, TICK);

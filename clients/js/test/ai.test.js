@@ -775,6 +775,21 @@ for (const major of MAJORS) {
       assert.equal(chat.status, "error");
     });
 
+    test("a turn that goes on is not ended by a browser that says it is offline", async () => {
+      const { w, chat, sent } = await halfway();
+      w.network.page.setOnline(false);
+      for (let seconds = 0; seconds < 150; seconds += 30) {
+        await w.run(30_000);
+        w.say(delta("l"));
+      }
+      await w.run();
+      assert.equal(chat.error, undefined);
+      assert.equal(textOf(chat), "Hellllll");
+      w.end("cancelled");
+      await w.run();
+      await sent;
+    });
+
     test("a network that stays away is an error in the end, and resuming mends it", async () => {
       const { w, chat, sent } = await halfway();
       w.network.cut = true;
