@@ -245,10 +245,10 @@ function on(s, socket, act) {
  */
 function overdue(s, link) {
   for (const [n, question] of [...link.asked]) {
-    const { type } = question;
-    if (question.due > s.now) continue;
+    const { due, at, type } = question;
+    if (due > s.now) continue;
     const misses = link.misses + 1;
-    if (link.heard <= question.at || misses >= MISSES) return retreat(s, link);
+    if (link.heard <= at || misses >= MISSES) return retreat(s, link);
     strike(link, n);
     link.misses = misses;
     release(s, link.socket, n);

@@ -114,7 +114,7 @@ const ASKED_WRONG = [
   ["a gap is asked for after 300 ms", "cursor.js", swap("GAP = 300", "GAP = 30_000")],
   ["a repeat is held once", "cursor.js", swap("held.next >= next", "false")],
   ["a gap is not asked for at once", "cursor.js", swap("GAP = 300", "GAP = 0")],
-  ["one ask is in flight at a time", "asks.js", swap("one.ask || one.paused", "one.paused")],
+  ["one ask is in flight at a time", "asks.js", swap("!one.ask && ", "")],
   [
     "an answer without progress is waited out",
     "cursor.js",
@@ -188,7 +188,7 @@ const ASKED_WRONG = [
   ],
   ["a sync asks for nothing that has no room", "asks.js", swap(" || !hasRoom(link, reader.stream)", "")],
   ["too many for the moment is no failure", "answers.js", swap('code === "too_many" && !!question', "false")],
-  ["what was left is left for certain", "machine.js", swap('type === "unsubscribe" &&', "false &&")],
+  ["what was left is left for certain", "machine.js", swap('(type === "unsubscribe")', "(false)")],
   ["a refused token is not used again", "links.js", swap("s.token = null;\n  if (++s", "if (++s")],
   ["a token is not fetched for ever", "links.js", swap("REFUSALS = 3", "REFUSALS = 30")],
   ["the network refuses nobody", "machine.js", swap("if (!reachable || isOpen", "if (isOpen")],
