@@ -97,19 +97,19 @@ export class TailraceChatTransport {
   #own;
 
   /** @param {TransportOptions} options */
-  constructor(options) {
-    this.#own = "url" in options.client;
+  constructor({
+    client,
+    stream = (chatId) => `chat:${chatId}`,
+    api = "/api/chat",
+    patience = 120_000,
+    startWithin = 60_000,
+    clock = CLOCK,
+    ...others
+  }) {
+    this.#own = "url" in client;
     /** @type {Client} */
-    this.client =
-      "url" in options.client ? createClient(options.client) : /** @type {Client} */ (options.client);
-    this.options = {
-      stream: (/** @type {string} */ chatId) => `chat:${chatId}`,
-      api: "/api/chat",
-      patience: 120_000,
-      startWithin: 60_000,
-      clock: CLOCK,
-      ...options,
-    };
+    this.client = "url" in client ? createClient(client) : client;
+    this.options = { stream, api, patience, startWithin, clock, ...others };
   }
 
   /**

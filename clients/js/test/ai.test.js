@@ -790,6 +790,17 @@ for (const major of MAJORS) {
       await sent;
     });
 
+    test("an option that is undefined is not given", async () => {
+      const w = world();
+      const names = ["stream", "send", "api", "patience", "startWithin"];
+      const chat = w.page({ transport: w.transport(Object.fromEntries(names.map((name) => [name]))) });
+      const sent = chat.sendMessage({ text: "hi" });
+      await w.run();
+      assert.equal(w.posts[0].url, "/api/chat");
+      w.say(start(), textStart(), delta("Hel"));
+      await whole(w, chat, sent);
+    });
+
     test("a network that stays away is an error in the end, and resuming mends it", async () => {
       const { w, chat, sent } = await halfway();
       w.network.cut = true;
