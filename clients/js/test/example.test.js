@@ -46,7 +46,7 @@ async function answerTo(question) {
       ),
     (log) => log.end("completed"),
   );
-  const answer = lastAnswer(network.client(), CHAT, question);
+  const answer = lastAnswer(network.client(), CHAT, question, new AbortController().signal);
   await network.clock.run(3_000);
   return (await answer)?.parts[0].text ?? null;
 }
@@ -57,6 +57,18 @@ test("the answer that ended while nobody looked is found", async () => {
 
 test("the answer to an earlier question, loaded or not, is none of one that never reached its job", async () => {
   assert.equal(await answerTo(message("u2", "user", "two?")), null);
+});
+
+test("who looks for an answer no more leaves nothing behind", async () => {
+  const network = new Network();
+  const { clock, server } = network;
+  const gone = new AbortController();
+  const answer = lastAnswer(network.client(), CHAT, asked, gone.signal);
+  await clock.run(500);
+  gone.abort();
+  await clock.run(500);
+  assert.equal(await answer, null);
+  assert.equal(server.counts.unsubscribe, 1);
 });
 
 test("what was cut short is not on its way for ever, and says so", () => {

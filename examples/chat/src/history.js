@@ -36,14 +36,18 @@ export function watch(chat, act) {
 
 /**
  * The answer to a question that ended while nobody looked: the log still has it. Null where the
- * log's last answer is to another question, so that this one never reached its job.
+ * log's last answer is to another question, so that this one never reached its job; and where
+ * nobody wants it any more.
  * @param {import("tailrace").Client} client
  * @param {string} chat
  * @param {{id: string}} question
+ * @param {AbortSignal} signal
  */
-export async function lastAnswer(client, chat, question) {
+export async function lastAnswer(client, chat, question, signal) {
   let last = null;
-  const stream = client.stream(`chat:${chat}`).readable();
+  const reader = client.stream(`chat:${chat}`);
+  const stream = reader.readable();
+  signal.addEventListener("abort", reader.close);
   for await (const message of readUIMessageStream({ stream, onError: () => {} })) last = message;
-  return last?.metadata?.question === question.id ? last : null;
+  return !signal.aborted && last?.metadata?.question === question.id ? last : null;
 }

@@ -121,11 +121,11 @@ function Chat({ way, id }) {
   useEffect(() => {
     const question = messages.at(-1);
     if (status !== "ready" || question?.role !== "user") return;
-    let here = true;
-    lastAnswer(client, id, question).then((answer) => {
-      if (here && answer) setMessages((all) => (all.at(-1)?.id === question.id ? [...all, answer] : all));
+    const gone = new AbortController();
+    lastAnswer(client, id, question, gone.signal).then((answer) => {
+      if (answer) setMessages((all) => (all.at(-1)?.id === question.id ? [...all, answer] : all));
     });
-    return () => void (here = false);
+    return () => gone.abort();
   }, [status, messages, id, setMessages]);
 
   // The SDK's `stop` looks away; ours stops the job, for everyone who watches. Without a network it fails in the end.
