@@ -91,7 +91,7 @@ def _settle(s: State, link: Link) -> None:
         s.out.append(Close(s.link.socket))
         release(s, s.link.socket)
     s.links = [link]
-    s.refusals = 0
+    s.refusals, s.rejected = 0, False
     refresh_at(s, link, link.exp)
     # What began or ended to be watched since the `sync`.
     for reader in s.readers.values():
@@ -131,7 +131,7 @@ def _rejected(s: State, link: Link) -> None:
     answered tells nothing of the token.)"""
     retreat(s, link)
     if s.link.phase == "waiting":
-        s.link.fresh = link.fresh
+        s.rejected = s.rejected or link.fresh
         s.out.append(Probe())
 
 

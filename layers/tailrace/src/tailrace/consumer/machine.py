@@ -194,9 +194,9 @@ class Machine:
         s = self._begin(now, chance)
         # Only where the server was there, and refused, does it tell of the token.
         if reachable and s.link.phase == "waiting":
-            if s.link.fresh:
+            if s.rejected:
                 refused(s, Refused("the handshake was refused"))
-            s.token = None
+            s.rejected, s.token = False, None
         return s.out
 
     def frame(

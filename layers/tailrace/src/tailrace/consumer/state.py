@@ -165,7 +165,8 @@ class AwsTime:
 class State:
     """All that the machine knows. `links`: the one in use, and while rotating its
     successor. `out`: the commands of this step, at `now`, with its `chance`.
-    `fetching`: until when a token that is being fetched is waited for; or 0."""
+    `fetching`: until when a token that is being fetched is waited for; or 0.
+    `rejected`: a handshake with a fresh token failed, nobody knows yet why."""
 
     now: float = 0
     chance: float = 0
@@ -179,6 +180,7 @@ class State:
     attempt: int = 0
     tried_at: float = -math.inf
     refusals: int = 0
+    rejected: bool = False
     aws: AwsTime | None = None
     failure: TailraceError | None = None
 
