@@ -7,7 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
 
 from tailrace.adapters import secretsmanager
 from tailrace.adapters.secretsmanager import (
@@ -100,6 +105,26 @@ def test_a_ring_that_cannot_be_read_again_is_kept_and_told_once(
         clock[0] += STALE_SECONDS
         assert "k2" in keys.ring()
     assert len(caplog.records) == 2, "another outage"
+
+
+@pytest.mark.parametrize(
+    "error", [ReadTimeoutError(endpoint_url="https://x"), NoCredentialsError()]
+)
+def test_whoever_has_a_ring_waits_for_one_call_in_vain_whatever_that_lacks(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, error: BotoCoreError
+) -> None:
+    secret = Secret()
+    keys = SecretKeys(secret, "ring")
+    keys.ring()
+
+    def fail(**_: Any) -> None:
+        secret.reads += 1
+        raise error
+
+    monkeypatch.setattr(secret, "get_secret_value", fail)
+    clock[0] += STALE_SECONDS
+    assert keys.ring() == RING
+    assert secret.reads == 2, "it may take seconds each"
 
 
 def test_a_ring_that_was_not_read_again_is_not_said_to_be_without_a_key(

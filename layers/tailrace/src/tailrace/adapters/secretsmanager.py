@@ -7,11 +7,11 @@ import logging
 import time
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import Unavailable
 from ..tokens import KeyRing
-from .calls import attempt, code
+from .calls import TRIES, attempt, code
 
 # A stranger's token with a made-up `kid`, or signature, must not cost a call each.
 REREAD_SECONDS = 60
@@ -44,10 +44,11 @@ class SecretKeys:
             return ring
         told = self._tried_at > self._read_at
         try:
-            return self._read()
-        except (Unavailable, ClientError) as error:
+            # Once: somebody waits for it, and there is a ring.
+            return self._read(tries=1)
+        except (Unavailable, BotoCoreError, ClientError) as error:
             if not told:
-                why = code(error) if isinstance(error, ClientError) else error.message
+                why = _why(error)
                 _log.warning("the key ring cannot be read; the old one counts: %s", why)
             return ring
 
@@ -61,10 +62,12 @@ class SecretKeys:
             raise Unavailable("the key ring cannot be read")
         return ring
 
-    def _read(self) -> KeyRing:
+    def _read(self, tries: int = TRIES) -> KeyRing:
         # Before the call: of several threads one makes it.
         self._tried_at = tried_at = time.monotonic()
-        answer = attempt(lambda: self._client.get_secret_value(SecretId=self._secret))
+        answer = attempt(
+            lambda: self._client.get_secret_value(SecretId=self._secret), tries
+        )
         try:
             ring: KeyRing = json.loads(answer["SecretString"])
             if not all(isinstance(value, str) for value in ring.values()):
@@ -75,3 +78,9 @@ class SecretKeys:
             ) from None
         self._ring, self._read_at = ring, tried_at
         return ring
+
+
+def _why(error: Unavailable | BotoCoreError | ClientError) -> str:
+    if isinstance(error, ClientError):
+        return code(error)
+    return error.message if isinstance(error, Unavailable) else type(error).__name__
