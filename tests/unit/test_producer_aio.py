@@ -396,6 +396,7 @@ async def test_what_is_relayed_is_closed_when_a_write_finds_the_run_over(
 
         async def close(self) -> None:
             self.closed += 1
+            raise ConnectionError("a fault of the closing is not what ended the run")
 
     upstream = Upstream()
     with pytest.raises(type(fault)):

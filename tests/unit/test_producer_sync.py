@@ -353,6 +353,7 @@ def test_relay_closes_what_it_relays_when_the_run_is_over(
                 yield "token"
         finally:
             closed.append(True)
+            raise ConnectionError("a fault of the closing is not what ended the run")
 
     upstream = llm()
     with pytest.raises(type(fault)), produce(min_interval=0) as stream:

@@ -8,6 +8,7 @@ tasks are still ending their runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -268,7 +269,7 @@ class _Pump(BasePump):
 
 async def _close(chunks: Any) -> None:
     close = getattr(chunks, "aclose", None) or getattr(chunks, "close", None)
-    if callable(close):
-        closing = close()
-        if isawaitable(closing):
+    # What it is closed for is what counts.
+    with contextlib.suppress(Exception):
+        if callable(close) and isawaitable(closing := close()):
             await closing

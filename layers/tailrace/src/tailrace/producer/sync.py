@@ -12,6 +12,7 @@ which an interrupt leaves it taken, or given back twice, for ever.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
@@ -127,7 +128,9 @@ class Producer(Base):
             if isinstance(error, TailraceError) or error is self.error:
                 close = getattr(chunks, "close", None)
                 if callable(close):
-                    close()
+                    # What it is closed for is what counts.
+                    with contextlib.suppress(Exception):
+                        close()
             self._raise_stop(error)
             raise
 
