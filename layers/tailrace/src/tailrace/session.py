@@ -171,7 +171,7 @@ class Session:
         for stream, position in frame.streams.items():
             try:
                 if budget.late(self._clock()):
-                    raise Unavailable("the answer took too long; ask again")
+                    raise NotNow("the answer took too long; ask again")
                 tails[stream] = self._serve(
                     connection,
                     stream,
