@@ -478,6 +478,34 @@ threading.Thread(target=lambda: asyncio.run(main())).start()
     assert run_script(script) == "['\"a\"', 'completed']\n"
 
 
+def test_the_end_of_the_process_waits_for_what_is_being_put() -> None:
+    script = """
+import asyncio, atexit, threading, time
+from tailrace import AsyncProducer
+from tailrace.adapters.memory import MemoryLog, MemoryState
+from tailrace.log import Log
+from tailrace.transports.in_process import InProcess
+begun, over = threading.Event(), threading.Event()
+class Slow(MemoryLog):
+    def put(self, record):
+        if record.kind == "data":
+            begun.set()
+            over.wait()
+            time.sleep(0.2)  # the call takes so long
+            print("put", flush=True)
+        return super().put(record)
+log = Log(Slow(), MemoryState(), lambda: 0, retention=3600, lease=30)
+async def main():
+    stream = await AsyncProducer("s", transport=InProcess(log)).open()
+    atexit.register(over.set)
+    await stream.write("a")
+    while not begun.is_set():
+        await asyncio.sleep(0)
+asyncio.run(main())
+"""
+    assert run_script(script) == "put\n"
+
+
 def run_script(script: str) -> str:
     """Run a job in a process of its own; return what it printed."""
     done = subprocess.run(

@@ -8,6 +8,7 @@ tasks are still ending their runs.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import weakref
@@ -20,7 +21,7 @@ from ..deployment import find_transport
 from ..errors import Invalid, TailraceError
 from ..rules import Reason
 from ..writers import Answer, Transport
-from .base import Base, BasePump, HandOver, OnStop, not_ended
+from .base import EXIT_SECONDS, Base, BasePump, HandOver, OnStop, not_ended
 from .callers import callers
 from .core import Core
 from .values import encode
@@ -273,3 +274,10 @@ async def _close(chunks: Any) -> None:
     with contextlib.suppress(Exception):
         if callable(close) and isawaitable(closing := close()):
             await closing
+
+
+def _finish_all() -> None:
+    callers().finish(EXIT_SECONDS)
+
+
+atexit.register(_finish_all)

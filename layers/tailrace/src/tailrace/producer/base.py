@@ -18,6 +18,8 @@ from ..writers import Answer, Transport
 from .core import Core, Pace
 from .opening import Opening, Resume
 
+EXIT_SECONDS = 5.0
+"""How long the end of a process waits for what is being put."""
 ERROR_MESSAGE = "Something went wrong, and the answer broke off."
 
 OnError = Literal["end", "hand_over"]

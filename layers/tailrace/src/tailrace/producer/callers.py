@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ class Callers(Executor):
         self._begun = 0
         self._idle = 0
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._unfinished: set[Future[Any]] = set()
         # Taken itself, because of interrupts: see `sync`.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -37,8 +38,14 @@ class Callers(Executor):
             self._calls.append((made, partial(call, *args, **options)))
             if self._idle < len(self._calls) and self._begun < self._most:
                 self._begin()
+            self._unfinished.add(made)
             self._changed.notify()
+        made.add_done_callback(self._unfinished.discard)
         return made
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the calls that were given, at most so long."""
+        wait([*self._unfinished], timeout=seconds)
 
     def _begin(self) -> None:
         name = f"tailrace_{self._begun}"

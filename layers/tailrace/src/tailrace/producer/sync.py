@@ -25,14 +25,12 @@ from ..deployment import find_transport
 from ..errors import Invalid, TailraceError
 from ..rules import Reason
 from ..writers import Answer, Transport
-from .base import Base, BasePump, HandOver, OnStop, not_ended
+from .base import EXIT_SECONDS, Base, BasePump, HandOver, OnStop, not_ended
 from .calls import Call
 from .core import Core
 from .values import encode
 
 T = TypeVar("T")
-
-EXIT_SECONDS = 5.0
 
 
 class Producer(Base):
