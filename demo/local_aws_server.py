@@ -109,11 +109,9 @@ def _is_of_a_page(scope: Message) -> bool:
     # Any port: there may be a proxy.
     if headers.get(b"host", b"").split(b":")[0] not in (b"127.0.0.1", b"localhost"):
         return True
-    if b"origin" in headers:
-        return True
-    # A client's question whether the socket's server answers, which it cannot read.
-    asks_for_socket = scope["path"].startswith("/_aws/execute-api/")
-    return headers.get(b"sec-fetch-site", b"none") != b"none" and not asks_for_socket
+    # No path is let through, not even the socket's: the emulator goes by the query as
+    # well. To a client that asks whether the socket's server answers, 403 is an answer.
+    return b"origin" in headers or headers.get(b"sec-fetch-site", b"none") != b"none"
 
 
 def serve_sockets_side_by_side(most: int) -> None:
