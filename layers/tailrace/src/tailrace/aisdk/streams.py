@@ -24,7 +24,8 @@ from .shape import text
 
 
 class Options(TypedDict, total=False):
-    """Of a message; with `answer`, the message is that, and the others do not count.
+    """The keywords that each `from_…` takes. They are of a message; with `answer`, the
+    message is that, and the others do not count.
 
     `message_id` is by default a new one. Where a job may be repeated, or the page runs
     tools, name it (`Asked.message_id`), so that every attempt makes the same message,

@@ -146,8 +146,9 @@ class AsyncProducer(Base):
     async def end(
         self, reason: Reason = "completed", message: str | None = None
     ) -> None:
-        """Put what was written and the end of the run, and wait for it. `message`, at
-        most 500 characters, is shown to whoever watches. Raises as `write` does."""
+        """Put what was written and the end of the run, and wait for it. `reason`:
+        `"completed"` or `"error"`. `message`, at most 500 characters, is shown to
+        whoever watches. Raises as `write` does."""
         pump = self._open_pump()
         self._core.end(reason, message)
         pump.advance()

@@ -141,8 +141,9 @@ class Producer(Base):
         pump.wait_for(lambda: self._core.stored >= upto)
 
     def end(self, reason: Reason = "completed", message: str | None = None) -> None:
-        """Put what was written and the end of the run, and wait for it. `message`, at
-        most 500 characters, is shown to whoever watches. Raises as `write` does."""
+        """Put what was written and the end of the run, and wait for it. `reason`:
+        `"completed"` or `"error"`. `message`, at most 500 characters, is shown to
+        whoever watches. Raises as `write` does."""
         pump = self._open_pump()
         with pump.lock:
             self._core.end(reason, message)
