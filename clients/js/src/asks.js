@@ -80,7 +80,8 @@ export function sync(s, link, catching = false) {
   /** @type {Record<string, import("./types.js").Compact>} */
   const compact = {};
   for (const [, reader] of Object.entries(s.readers)) {
-    if (reader.paused || reader.ask?.socket === link.socket || !hasRoom(link, reader.stream)) continue;
+    // What its successor has asked is not asked on a connection that is about to be closed.
+    if (reader.paused || (reader.ask?.socket ?? 0) >= link.socket || !hasRoom(link, reader.stream)) continue;
     reader.catching ||= catching;
     if (streams.has(reader.stream)) continue;
     streams.set(reader.stream, position(reader));

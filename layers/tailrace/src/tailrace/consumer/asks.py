@@ -34,7 +34,8 @@ def sync(s: State, link: Link, *, catching: bool = False) -> None:
     brings is no repair."""
     streams: dict[str, Any] = {}
     for reader in s.readers.values():
-        if reader.paused or (reader.ask and reader.ask.socket == link.socket):
+        # What its successor has asked is not asked on a connection about to be closed.
+        if reader.paused or (reader.ask and reader.ask.socket >= link.socket):
             continue
         if not link.has_room(reader.stream):
             continue
