@@ -37,15 +37,21 @@ JAVASCRIPT := clients/js/node_modules/.installed
 .PHONY: setup
 setup: $(ENVIRONMENT) $(RUNTIME) $(JAVASCRIPT) ## Install every tool and dependency, pinned, inside this directory
 
+# Before anything is made with it: an environment would outlive the mistake.
+NEW_ENOUGH := $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "This needs Python 3.11 or later; make PYTHON=... names another" >&2; exit 1; }
+
 $(TOOLS)/uv/bin/uv:
+	@$(NEW_ENOUGH)
 	@echo "No uv found: installing one into $(TOOLS)/uv"
 	@$(PYTHON) -m venv $(TOOLS)/uv || \
 		{ echo "This needs Python's venv and pip (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(TOOLS)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 $(ENVIRONMENT): requirements.lock $(PACKAGE)/pyproject.toml | $(UV)
+	@test -x $(BIN)/python || { $(NEW_ENOUGH); }
 	@echo "Installing the Python tools into .venv"
-	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@test -x $(BIN)/python || $(UV) venv --quiet --clear --python $(PYTHON) .venv
 	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable $(PACKAGE)
 	@touch $@
@@ -54,7 +60,7 @@ $(ENVIRONMENT): requirements.lock $(PACKAGE)/pyproject.toml | $(UV)
 # environment of its own, so that a function sees what Lambda would show it.
 $(RUNTIME): requirements.lock pyproject.toml | $(UV)
 	@echo "Installing the local AWS into $(TOOLS)/lambda"
-	@test -x $(TOOLS)/lambda/bin/python || $(UV) venv --quiet --python $(PYTHON) $(TOOLS)/lambda
+	@test -x $(TOOLS)/lambda/bin/python || $(UV) venv --quiet --clear --python $(PYTHON) $(TOOLS)/lambda
 	@$(UV) pip install --quiet --python $(TOOLS)/lambda/bin/python --group local-aws \
 		--constraints requirements.lock --require-hashes
 	@touch $@
