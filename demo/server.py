@@ -172,7 +172,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def origins(self) -> list[str]:
-        """Where the page may come from, as the template's AllowedOrigins lists it."""
+        """Where the page may come from."""
         return [self.url, f"http://localhost:{self.server_port}"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from demo.local_aws import LocalAws
+from demo.local_aws import LocalAws, LocalAwsError
 from demo.stack import LocalStack
 
 demo: Any = importlib.import_module("demo.__main__")
@@ -50,7 +50,7 @@ def test_what_sam_local_is_told_lives_as_long_as_the_demo(
         "chat": SimpleNamespace(
             JOB="job", build_page=lambda: None, deploy_job=lambda stack: None
         ),
-        "_server": lambda port: SimpleNamespace(origins=["http://here"]),
+        "_server": lambda port: SimpleNamespace(),
         "local_stack": lambda **_: contextlib.nullcontext(stack),
         "serving": lambda server, stack: contextlib.nullcontext("http://here"),
     }.items():
@@ -61,6 +61,20 @@ def test_what_sam_local_is_told_lives_as_long_as_the_demo(
     assert "\n  export THIS=that\n" in capsys.readouterr().out
     assert told == [{"PublishFunction": {}}]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_of_ones_own_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed: dict[str, str] = {}
+
+    def local_stack(*, parameters: dict[str, str], **_: object) -> None:
+        deployed.update(parameters)
+        raise LocalAwsError("that is enough")
+
+    monkeypatch.setattr(sys, "argv", ["demo", "--port=0"])
+    monkeypatch.setattr(demo, "local_stack", local_stack)
+    monkeypatch.setattr(demo, "_server", lambda port: SimpleNamespace())
+    assert demo.main() == 1
+    assert deployed["AllowedOrigins"] == "*"
 
 
 @pytest.mark.parametrize("port", ["99999", "-1"])
