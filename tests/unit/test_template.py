@@ -530,6 +530,11 @@ def test_every_parameter_is_described_and_has_a_default_it_allows() -> None:
         ("*", True),
         ("https://app.example.com", True),
         ("https://app.example.com,http://localhost:5173", True),
+        # What a page in an app or in an extension has.
+        ("capacitor://localhost,tauri://localhost,chrome-extension://abcdef", True),
+        # What browsers never send would let nobody in.
+        ("https://App.example.com", False),
+        ("HTTPS://app.example.com", False),
         ("", False),
         ("app.example.com", False),
         ("https://app.example.com/", False),
