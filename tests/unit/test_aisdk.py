@@ -397,6 +397,21 @@ def test_tool_calls_of_one_index_are_told_apart_by_their_ids() -> None:
     assert [one.input for one in answer.tool_calls] == [{"x": 1}, {"y": 2}]
 
 
+def test_the_librarys_helper_for_chat_completions_gives_what_they_give() -> None:
+    """`client.chat.completions.stream(…)`: each chunk in an event, and more events."""
+    events: list[Any] = []
+    for chunk in CHAT_COMPLETIONS:
+        events.append({"type": "chunk", "chunk": chunk, "snapshot": {}})
+        for choice in chunk["choices"]:
+            if content := choice["delta"].get("content"):
+                again = {"type": "content.delta", "delta": content, "snapshot": content}
+                events.append(again)
+    events.append({"type": "content.done", "content": "Let me look."})
+    assert list(from_openai(events, message_id="m")) == list(
+        from_openai(CHAT_COMPLETIONS, message_id="m")
+    )
+
+
 def test_usage_that_is_said_with_each_chunk_is_counted_once() -> None:
     """vLLM and SGLang say what there is so far."""
     answer = Answer("m")

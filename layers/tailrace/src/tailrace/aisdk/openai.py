@@ -51,6 +51,8 @@ class OpenAI:
     def feed(self, event: Any) -> Iterator[Chunk]:
         """Yield the chunks that an event gives rise to."""
         kind = get(event, "type")
+        if kind == "chunk":  # of the library's helper, which says all in others again
+            return self._completion(get(event, "chunk"))
         if isinstance(kind, str):
             return self._response(kind, event)
         return self._completion(event)
