@@ -397,6 +397,47 @@ def test_tool_calls_of_one_index_are_told_apart_by_their_ids() -> None:
     assert [one.input for one in answer.tool_calls] == [{"x": 1}, {"y": 2}]
 
 
+@pytest.mark.parametrize("id", [{}, {"id": None}, {"id": ""}])
+def test_tool_calls_without_an_id_are_called_all_the_same(id: dict[str, Any]) -> None:
+    """As some who speak Chat Completions give them: opencode#47954, aionrs#99."""
+
+    def call(index: int, name: str, text: str) -> dict[str, Any]:
+        function = {"name": name, "arguments": text}
+        return completion({"tool_calls": [{"index": index, "function": function} | id]})
+
+    answer = Answer("m")
+    events = [
+        call(0, "f", ""),
+        call(0, "", '{"x":'),
+        call(0, "", "1}"),
+        call(1, "g", "{}"),
+        completion({}, "tool_calls"),
+    ]
+    chunks = list(from_openai(events, answer=answer))
+    first, second = answer.tool_calls
+    assert [(one.name, one.input) for one in (first, second)] == [
+        ("f", {"x": 1}),
+        ("g", {}),
+    ]
+    whole = [c["toolCallId"] for c in chunks if c["type"] == "tool-input-available"]
+    assert whole == [first.id, second.id]
+    assert first.id
+    assert second.id not in ("", first.id)
+
+
+def test_a_tool_call_whose_id_comes_late_is_one_call() -> None:
+    answer = Answer("m")
+    late = {"index": 0, "id": "a", "function": {"arguments": "1}"}}
+    begun = {"index": 0, "function": {"name": "f", "arguments": '{"x":'}}
+    events = [
+        completion({"tool_calls": [begun]}),
+        completion({"tool_calls": [late]}),
+        completion({}, "tool_calls"),
+    ]
+    list(from_openai(events, answer=answer))
+    assert [(one.name, one.input) for one in answer.tool_calls] == [("f", {"x": 1})]
+
+
 def test_the_librarys_helper_for_chat_completions_gives_what_they_give() -> None:
     """`client.chat.completions.stream(…)`: each chunk in an event, and more events."""
     events: list[Any] = []

@@ -87,7 +87,7 @@ class OpenAI:
             for note in items(delta, "annotations"):
                 yield from self._annotation(note, get(note, "url_citation"))
             for call in items(delta, "tool_calls"):
-                yield from self._tool_call(call)
+                yield from self._tool_call(call, text(event, "id"))
             reason = get(choice, "finish_reason")
             if reason:
                 yield from answer.end_parts()
@@ -116,18 +116,20 @@ class OpenAI:
                 yield from self._answer.end_part()
             yield from self._answer.text(said)
 
-    def _tool_call(self, call: Any) -> Iterator[Chunk]:
+    def _tool_call(self, call: Any, response: str) -> Iterator[Chunk]:
         answer = self._answer
         key = get(call, "index") or 0
-        id = text(call, "id")
-        # Where all calls have one index (Gemini), it is the id that tells them apart.
-        if id and id != answer.tool_id(key):
+        id, name = text(call, "id"), text(call, "function", "name")
+        # Where all calls have one index (Gemini), it is the id that tells them apart;
+        # some (NVIDIA, StepFun, Mistral) give none, or it comes late.
+        known = answer.tool_id(key)
+        if name and (known is None or (id and id != known)):
             yield from answer.end_parts()
             yield from answer.end_tool(key)
             # Calls may grow side by side: only what is whole ends with the next.
             if answer.tool_whole(self._last_tool):
                 yield from answer.end_tool(self._last_tool)
-            yield from answer.tool(id, text(call, "function", "name"), key)
+            yield from answer.tool(id or f"{response}-{key}", name, key)
             self._last_tool = key
         yield from answer.tool_input(text(call, "function", "arguments"), key)
 
