@@ -663,7 +663,7 @@ def test_a_custom_tools_text_is_its_input_and_grows_as_such(read: Read) -> None:
     ]
     done = responded({**item, "input": whole})
     added = {"type": "response.output_item.added", "item": {**item, "input": ""}}
-    for events in ([added, *deltas, *done], done):
+    for events in ([added, *deltas, *done], [added, *done], done):
         answer = Answer("m")
         chunks = list(from_openai(events, answer=answer))
         (call,) = answer.tool_calls
@@ -671,7 +671,23 @@ def test_a_custom_tools_text_is_its_input_and_grows_as_such(read: Read) -> None:
         chunks += answer.finish()
         assert chunks[-1]["finishReason"] == "tool-calls"
         assert parts_of(read, chunks)["c"]["input"] == whole
-        assert parts_of(read, chunks[:5])["c"]["input"] in (pieces[0], whole)
+        assert parts_of(read, chunks[:4])["c"]["input"] in (pieces[0], whole)
+
+
+@pytest.mark.parametrize("deltas", [[], [""]])
+def test_a_calls_input_of_which_no_piece_came_is_that_of_the_item_that_is_done(
+    deltas: list[str],
+) -> None:
+    """Some responses say it in `…arguments.done` alone: opencode#44862."""
+    item = {"id": "fc_1", "type": "function_call", "call_id": "c", "name": "f"}
+    added = {"type": "response.output_item.added", "item": {**item, "arguments": ""}}
+    kind = "response.function_call_arguments"
+    pieces = [{"type": f"{kind}.delta", "item_id": "fc_1", "delta": d} for d in deltas]
+    whole = {"type": f"{kind}.done", "item_id": "fc_1", "arguments": '{"x":1}'}
+    answer = Answer("m")
+    done = responded({**item, "arguments": '{"x":1}'})
+    list(from_openai([added, *pieces, whole, *done], answer=answer))
+    assert [one.input for one in answer.tool_calls] == [{"x": 1}]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ class OpenAI:
         self._answer = answer
         self._last_tool: Any = None
         self._usage: dict[str, int] = {}
+        # The calls of which pieces came; of others the input comes when they are done.
+        self._grown: set[Any] = set()
         self.done = False
 
     def feed(self, event: Any) -> Iterator[Chunk]:
@@ -157,9 +159,11 @@ class OpenAI:
         elif kind == "response.output_item.added":
             yield from self._item_added(get(event, "item"))
         elif kind == "response.function_call_arguments.delta":
-            yield from answer.tool_input(text(event, "delta"), item)
+            yield from self._grow(text(event, "delta"), item)
         elif kind == "response.custom_tool_call_input.delta":
-            yield from answer.tool_input(_quoted(text(event, "delta")), item)
+            # A text, which is JSON as well once it is in quotes.
+            quote = "" if item in self._grown else '"'
+            yield from self._grow(quote + _quoted(text(event, "delta")), item)
         elif kind == "response.output_item.done":
             yield from self._item_done(get(event, "item"))
         elif kind in ("response.completed", "response.incomplete"):
@@ -172,13 +176,15 @@ class OpenAI:
         answer, kind, id = self._answer, text(item, "type"), get(item, "id")
         if kind in _GROWING:
             yield from answer.tool(text(item, "call_id"), text(item, "name"), id)
-            if kind == "custom_tool_call":
-                # A text, which is JSON as well once it is in quotes.
-                yield from answer.tool_input('"', id)
         elif kind in _OWN_TOOLS:
             yield from answer.tool(
                 str(id), _OWN_TOOLS[kind], id, provider_executed=True
             )
+
+    def _grow(self, piece: str, item: Any) -> list[Chunk]:
+        if piece:
+            self._grown.add(item)
+        return self._answer.tool_input(piece, item)
 
     def _item_done(self, item: Any) -> Iterator[Chunk]:
         answer, kind, id = self._answer, text(item, "type"), get(item, "id")
@@ -187,10 +193,11 @@ class OpenAI:
         elif kind in _GROWING:
             if not answer.tool_open(id):
                 yield from self._item_added(item)
-                given = text(item, "arguments") or _quoted(text(item, "input"))
-                yield from answer.tool_input(given, id)
-            if kind == "custom_tool_call":
+            if id not in self._grown:
+                yield from answer.tool_input(_input(item), id)
+            elif kind == "custom_tool_call":
                 yield from answer.tool_input('"', id)
+            self._grown.discard(id)
             yield from answer.end_tool(id)
         elif kind in _OWN_TOOLS:
             if answer.tool_open(id):
@@ -251,6 +258,13 @@ def _is_own(item: Any) -> bool:
     """Whether OpenAI makes a call itself that may be the job's as well."""
     hosted = text(item, "environment", "type") == "container_reference"
     return hosted or text(item, "execution") == "server"
+
+
+def _input(item: Any) -> str:
+    """Return the JSON text of the input of a call that is done."""
+    if text(item, "type") == "custom_tool_call":
+        return f'"{_quoted(text(item, "input"))}"'
+    return text(item, "arguments")
 
 
 def _quoted(piece: str) -> str:
