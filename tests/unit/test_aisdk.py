@@ -815,6 +815,27 @@ def test_anthropic_becomes_thinking_with_its_signature_text_and_tool() -> None:
     }
 
 
+@pytest.mark.parametrize("first", [{}, {"x": 1}, {"x": 2}])
+@pytest.mark.parametrize("pieces", [[], [""], ["", '{"x":', "1}"]])
+def test_an_input_with_which_a_call_begins_counts_until_a_piece_comes(
+    first: dict[str, Any], pieces: list[str]
+) -> None:
+    """Where code that Anthropic runs makes the call, all of it is there at once."""
+    answer = Answer("m")
+    events = [
+        block(0, "tool_use", id="a", name="f", input=first),
+        *(delta(0, "input_json_delta", partial_json=piece) for piece in pieces),
+        stop(0),
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+        {"type": "message_stop"},
+    ]
+    chunks = list(from_anthropic(events, answer=answer))
+    (call,) = answer.tool_calls
+    assert call.input == ({"x": 1} if any(pieces) else first)
+    grown = [c["inputTextDelta"] for c in chunks if c["type"] == "tool-input-delta"]
+    assert json.loads("".join(grown) or "{}") == call.input
+
+
 def test_what_anthropic_searched_itself_is_an_output_and_its_sources() -> None:
     chunks = list(
         from_anthropic(

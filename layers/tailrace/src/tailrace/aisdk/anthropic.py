@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .answer import Answer, Chunk, UpstreamError
@@ -26,6 +27,8 @@ class Anthropic:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._signatures: dict[Any, str] = {}
+        # The inputs that calls begin with, until a piece comes in their place.
+        self._inputs: dict[Any, str] = {}
         self._usage: dict[str, Any] = {}
         self.done = False
 
@@ -43,6 +46,7 @@ class Anthropic:
             signature = self._signatures.pop(key, None)
             metadata = {"anthropic": {"signature": signature}} if signature else None
             yield from answer.end_part(key, metadata)
+            yield from answer.tool_input(self._inputs.pop(key, ""), key)
             yield from answer.end_tool(key)
         elif kind == "message_delta":
             reason = get(event, "delta", "stop_reason")
@@ -70,6 +74,10 @@ class Anthropic:
                 key,
                 provider_executed=kind != "tool_use",
             )
+            # All of it, where code that Anthropic runs makes the call.
+            given = get(block, "input")
+            if isinstance(given, Mapping) and given:
+                self._inputs[key] = json.dumps(given, ensure_ascii=False)
         elif kind.endswith("_tool_result"):
             yield from self._result(block, kind)
 
@@ -106,7 +114,10 @@ class Anthropic:
             known = self._signatures.get(key, "")
             self._signatures[key] = known + text(delta, "signature")
         elif kind == "input_json_delta":
-            yield from self._answer.tool_input(text(delta, "partial_json"), key)
+            piece = text(delta, "partial_json")
+            if piece:
+                self._inputs.pop(key, None)
+            yield from self._answer.tool_input(piece, key)
         elif kind == "citations_delta":
             yield from self._cite(get(delta, "citation"))
 
