@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -70,6 +71,47 @@ def test_what_was_held_back_when_the_model_broke_off_is_given_before_its_error()
     assert [next(chunks), next(chunks)] == [delta("a"), delta("bc")]
     with pytest.raises(ConnectionError, match="upstream"):
         next(chunks)
+
+
+async def streamed(chunks: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def test_an_async_stream_gives_what_a_plain_one_gives() -> None:
+    chunks = [*(delta(one) for one in "abcd"), {"type": "text-end", "id": "t"}]
+    chunks += [delta(one, "u") for one in "efg"]
+    fewer = merged(streamed(chunks), 0.1, clock=Clock(0.01))
+    assert [one async for one in fewer] == run(chunks)
+
+
+async def test_what_an_async_stream_held_back_is_given_before_its_error() -> None:
+    async def breaking_off() -> AsyncIterator[dict[str, Any]]:
+        for one in "abc":
+            yield delta(one)
+        raise ConnectionError("upstream")
+
+    chunks = merged(breaking_off(), 0.1, clock=Clock(0.01))
+    assert [await anext(chunks), await anext(chunks)] == [delta("a"), delta("bc")]
+    with pytest.raises(ConnectionError, match="upstream"):
+        await anext(chunks)
+
+
+async def test_who_leaves_an_async_stream_early_closes_it() -> None:
+    closed = False
+
+    async def endless() -> AsyncIterator[dict[str, Any]]:
+        nonlocal closed
+        try:
+            while True:
+                yield delta("x")
+        finally:
+            closed = True
+
+    fewer: Any = merged(endless())
+    async with contextlib.aclosing(fewer) as chunks:
+        await anext(chunks)
+    assert closed
 
 
 @settings(max_examples=30, deadline=None)
