@@ -508,6 +508,50 @@ async def test_who_leaves_early_closes_the_models_stream() -> None:
     assert later.closed == 1
 
 
+class Both(Upstream):
+    """As LiteLLM's streams are: plain and async, whichever was asked for."""
+
+    def __init__(self, *events: Any) -> None:
+        super().__init__()
+        self.events = events
+        self.closed_later = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self.events
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for event in self.events:
+            yield event
+
+    async def aclose(self) -> None:
+        self.closed_later += 1
+
+
+@pytest.mark.parametrize("make", [from_openai, lambda both: merged(from_openai(both))])
+async def test_a_stream_that_is_plain_and_async_is_read_as_its_reader_does(
+    make: Any,
+) -> None:
+    events = [completion({"content": one}) for one in "abc"]
+    upstream = Both(*events, completion({}, "stop"))
+    assert said(make(upstream)) == "abc"
+    assert said([chunk async for chunk in make(upstream)]) == "abc"
+
+
+@pytest.mark.parametrize("make", [from_openai, lambda both: merged(from_openai(both))])
+async def test_a_stream_that_is_plain_and_async_is_closed_as_it_was_read(
+    make: Any,
+) -> None:
+    upstream = Both(completion({"content": "a"}), completion({"content": "b"}))
+    plain = make(upstream)
+    assert [next(plain)["type"] for _ in range(3)][-1] == "text-start"
+    plain.close()
+    assert (upstream.closed, upstream.closed_later) == (1, 0)
+    later = make(upstream)
+    assert [(await anext(later))["type"] for _ in range(3)][-1] == "text-start"
+    await later.aclose()
+    assert (upstream.closed, upstream.closed_later) == (1, 1)
+
+
 class Interrupted(Upstream):
     """One whose reader is interrupted, and that cannot even be closed."""
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, overload
 
 from ..compaction import DELTAS
 from .answer import DELTA_CHARS, Chunk
+from .shape import read
 
 
 @overload
@@ -42,9 +44,7 @@ def merged(
     the model's stream breaks off: where a model pauses in mid-sentence, the last few
     words wait for it, too."""
     merging = _Merging(seconds, clock)
-    if isinstance(chunks, AsyncIterable):
-        return _async(merging, chunks)
-    return _plain(merging, chunks)
+    return read(chunks, partial(_plain, merging), partial(_async, merging))
 
 
 def _plain(merging: _Merging, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
@@ -55,6 +55,10 @@ def _plain(merging: _Merging, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         # What the model had said before it broke off was said.
         yield from merging.rest()
         raise
+    finally:
+        # Nobody else does at once, where this is left early.
+        if callable(close := getattr(chunks, "close", None)):
+            close()
     yield from merging.rest()
 
 
@@ -70,7 +74,6 @@ async def _async(
             yield one
         raise
     finally:
-        # Nobody else does, where this is left early.
         if callable(close := getattr(chunks, "aclose", None)):
             await close()
     for one in merging.rest():

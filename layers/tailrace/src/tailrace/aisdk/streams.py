@@ -20,7 +20,7 @@ from .answer import Answer, Chunk, UpstreamError
 from .anthropic import Anthropic
 from .bedrock import Bedrock
 from .openai import OpenAI
-from .shape import text
+from .shape import read, text
 
 
 class Options(TypedDict, total=False):
@@ -122,9 +122,12 @@ def _convert(
         options.get("message_id") or f"msg-{secrets.token_hex(12)}",
         metadata=options.get("metadata"),
     )
-    if isinstance(events, AsyncIterable):
-        return _async(reader(message), message, events, whole)
-    return _plain(reader(message), message, events, whole)
+    by = reader(message)
+    return read(
+        events,
+        lambda plain: _plain(by, message, plain, whole),
+        lambda later: _async(by, message, later, whole),
+    )
 
 
 def _plain(
@@ -152,7 +155,7 @@ async def _async(
             for chunk in reader.feed(event):
                 yield chunk
     except BaseException:  # as above
-        close = getattr(events, "close", None) or getattr(events, "aclose", None)
+        close = getattr(events, "aclose", None) or getattr(events, "close", None)
         with contextlib.suppress(Exception):
             if callable(close) and inspect.isawaitable(closing := close()):
                 await closing
