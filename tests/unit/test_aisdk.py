@@ -833,6 +833,107 @@ def test_what_openai_runs_in_its_own_container_is_not_the_jobs() -> None:
     assert all(c["providerExecuted"] for c in outputs)
 
 
+def hosted(kind: str, /, **item: Any) -> list[dict[str, Any]]:
+    """Return the chunks of a call that OpenAI makes itself, without the step's."""
+    begun = {"id": "i", "type": kind, "status": "in_progress"}
+    added = {"type": "response.output_item.added", "item": begun}
+    answer = Answer("m")
+    done = responded({"id": "i", "status": "completed", **item, "type": kind})
+    chunks = list(from_openai([added, *done], answer=answer))
+    assert answer.tool_calls == []
+    return [chunk for chunk in chunks if "toolCallId" in chunk]
+
+
+@pytest.mark.parametrize(
+    ("item", "name", "given", "output"),
+    [
+        (
+            {"type": "web_search_call", "action": {"type": "search", "query": "q"}},
+            "web_search",
+            {"action": {"type": "search", "query": "q"}},
+            {},
+        ),
+        (
+            {
+                "type": "file_search_call",
+                "queries": ["q"],
+                "results": [{"filename": "a.pdf", "text": "A"}],
+            },
+            "file_search",
+            {"queries": ["q"]},
+            {"results": [{"filename": "a.pdf", "text": "A"}]},
+        ),
+        (
+            {
+                "type": "code_interpreter_call",
+                "code": "1+1",
+                "container_id": "k",
+                "outputs": [{"type": "logs", "logs": "2"}],
+            },
+            "code_interpreter",
+            {"code": "1+1"},
+            {"outputs": [{"type": "logs", "logs": "2"}]},
+        ),
+        (
+            {
+                "type": "mcp_call",
+                "server_label": "s",
+                "name": "f",
+                "arguments": '{"x":1}',
+                "output": "4",
+            },
+            "mcp",
+            {"server_label": "s", "name": "f", "arguments": '{"x":1}'},
+            {"output": "4"},
+        ),
+        (
+            {"type": "image_generation_call", "result": "iVBOR"},
+            "image_generation",
+            {},
+            {},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_openai_ran_itself_says_what_it_did_and_what_came_of_it(
+    item: dict[str, Any], name: str, given: Any, output: Any
+) -> None:
+    chunks = hosted(item["type"], **item)
+    assert chunks[0]["toolName"] == name
+    *_, available, answered = chunks
+    assert available["input"] == given
+    assert answered["output"] == {"status": "completed", **output}
+    assert answered["providerExecuted"]
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        ({"error": {"type": "http_error", "code": 502, "message": "gone"}}, "gone"),
+        (
+            {
+                "error": {
+                    "type": "mcp_tool_execution_error",
+                    "content": [{"type": "text", "text": "no such page"}],
+                }
+            },
+            "no such page",
+        ),
+        ({"error": "timeout"}, "timeout"),
+        ({"status": "failed"}, "failed"),
+    ],
+    ids=["http", "execution", "text", "status"],
+)
+def test_what_failed_where_openai_ran_it_is_an_error_of_that_tool(
+    item: dict[str, Any], why: str
+) -> None:
+    call = {"server_label": "s", "name": "f", "arguments": "{}"}
+    failed = hosted("mcp_call", **call, **item)[-1]
+    assert failed["type"] == "tool-output-error"
+    assert failed["errorText"] == why
+    assert failed["providerExecuted"]
+
+
 def test_a_call_of_a_kind_that_is_not_known_is_an_error_and_no_whole_answer() -> None:
     event = {"type": "response.output_item.done", "item": {"type": "robot_call"}}
     with pytest.raises(UpstreamError, match="robot_call"):

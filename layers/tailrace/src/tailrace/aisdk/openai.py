@@ -18,14 +18,16 @@ _FINISH = {
     "function_call": "tool-calls",
     "max_output_tokens": "length",
 }
-# The tools that OpenAI runs itself; their items have no output that can be shown.
+# The tools that OpenAI runs itself, and what of each says what it was to do. What came
+# of it is in `_OUTPUTS`; an image is too large to be shown.
 _OWN_TOOLS = {
-    "web_search_call": "web_search",
-    "file_search_call": "file_search",
-    "code_interpreter_call": "code_interpreter",
-    "image_generation_call": "image_generation",
-    "mcp_call": "mcp",
+    "web_search_call": ("web_search", ("action",)),
+    "file_search_call": ("file_search", ("queries",)),
+    "code_interpreter_call": ("code_interpreter", ("code",)),
+    "image_generation_call": ("image_generation", ()),
+    "mcp_call": ("mcp", ("server_label", "name", "arguments")),
 }
+_OUTPUTS = ("results", "outputs", "output")
 # The calls that come with their input as it grows.
 _GROWING = ("function_call", "custom_tool_call")
 # The others that the job has to answer, and what of each says what to do.
@@ -177,9 +179,8 @@ class OpenAI:
         if kind in _GROWING:
             yield from answer.tool(text(item, "call_id"), text(item, "name"), id)
         elif kind in _OWN_TOOLS:
-            yield from answer.tool(
-                str(id), _OWN_TOOLS[kind], id, provider_executed=True
-            )
+            name, _ = _OWN_TOOLS[kind]
+            yield from answer.tool(str(id), name, id, provider_executed=True)
 
     def _grow(self, piece: str, item: Any) -> list[Chunk]:
         if piece:
@@ -201,6 +202,9 @@ class OpenAI:
             yield from answer.end_tool(id)
         elif kind in _OWN_TOOLS:
             if answer.tool_open(id):
+                _, asked = _OWN_TOOLS[kind]
+                if said := _said(item, asked):
+                    yield from answer.tool_input(_json(said), id)
                 yield from self._end_own(item)
         elif kind in _JOBS_TOOLS:
             yield from self._whole_call(item, *_JOBS_TOOLS[kind])
@@ -214,10 +218,8 @@ class OpenAI:
         answer, id = self._answer, get(item, "id")
         own = _is_own(item)
         call = text(item, "call_id") or str(id)
-        given = {member: plain(get(item, member)) for member in members}
-        said = {member: value for member, value in given.items() if value is not None}
         yield from answer.tool(call, name, id, provider_executed=own)
-        yield from answer.tool_input(json.dumps(said, ensure_ascii=False), id)
+        yield from answer.tool_input(_json(_said(item, members)), id)
         if own:
             yield from self._end_own(item)
         else:
@@ -226,8 +228,14 @@ class OpenAI:
     def _end_own(self, item: Any) -> Iterator[Chunk]:
         call, id = self._answer.tool_id(get(item, "id")), get(item, "id")
         yield from self._answer.end_tool(id)
-        output = {"status": text(item, "status") or "completed"}
-        yield self._answer.own_output(str(call), output)
+        error, status = get(item, "error"), text(item, "status") or "completed"
+        if error is None and status != "failed":
+            output = {"status": status, **_said(item, _OUTPUTS)}
+            yield self._answer.own_output(str(call), output)
+            return
+        said = [text(one, "text") for one in items(error, "content")]
+        why = text(item, "error") or text(error, "message") or "".join(said)
+        yield self._answer.own_error(str(call), why)
 
     def _response_done(self, response: Any) -> Iterator[Chunk]:
         answer = self._answer
@@ -254,6 +262,16 @@ class OpenAI:
         return self._answer.source(text(where, "url"), text(where, "title"))
 
 
+def _said(item: Any, members: tuple[str, ...]) -> dict[str, Any]:
+    """Return those members of an item that say something."""
+    given = {member: plain(get(item, member)) for member in members}
+    return {member: value for member, value in given.items() if value is not None}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _is_own(item: Any) -> bool:
     """Whether OpenAI makes a call itself that may be the job's as well."""
     hosted = text(item, "environment", "type") == "container_reference"
@@ -269,7 +287,7 @@ def _input(item: Any) -> str:
 
 def _quoted(piece: str) -> str:
     """Return a piece of a text as it is inside of a JSON string."""
-    return json.dumps(piece, ensure_ascii=False)[1:-1]
+    return _json(piece)[1:-1]
 
 
 def _message(event: Any, *path: str) -> str:
