@@ -10,7 +10,7 @@
 import { createClient } from "./client.js";
 import { CLOCK } from "./clock.js";
 import { TailraceError } from "./errors.js";
-import { Turn } from "./turn.js";
+import { aborted, Turn } from "./turn.js";
 
 /** @typedef {import("./client.js").Client} Client */
 
@@ -67,7 +67,7 @@ import { Turn } from "./turn.js";
  */
 const unless = (signal, promise) =>
   new Promise((resolve, reject) => {
-    const leave = () => reject(new DOMException("The request was aborted.", "AbortError"));
+    const leave = () => reject(aborted());
     if (signal?.aborted) leave();
     signal?.addEventListener("abort", leave);
     promise.then(resolve, reject).then(() => signal?.removeEventListener("abort", leave));
@@ -179,7 +179,7 @@ export class TailraceChatTransport {
     try {
       return turn.run || (await turn.active) ? await turn.reader.cancel() : null;
     } finally {
-      await held.cancel();
+      await held.cancel().catch(() => {});
     }
   }
 
@@ -189,7 +189,7 @@ export class TailraceChatTransport {
    */
   close() {
     this.#closed = true;
-    for (const turn of [...this.#turns.values()]) turn.close();
+    for (const turn of [...this.#turns.values()]) turn.close(aborted());
     if (this.#own) this.client.close();
   }
 

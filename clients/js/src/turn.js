@@ -11,6 +11,8 @@ import { errorOf } from "./errors.js";
 
 const BROKE_OFF = "The answer broke off.";
 const NO_MESSAGE = "This answer is not made of the AI SDK's chunks.";
+/** What the SDK would else take for done: behind a tool of the page it sends the next turn by itself. */
+const BROKEN_OFF = ["cancelled", "superseded"];
 const TICK = 1_000;
 /** A run presumed dead may have been taken over: then the claim comes right behind. */
 const GRACE = 2_000;
@@ -38,6 +40,9 @@ function keep(kept, chunk) {
   if (merges) kept[kept.length - 1] = { ...last, [text]: last[text] + chunk[text] };
   else if (!chunk.transient) kept.push(chunk);
 }
+
+/** What the SDK takes as it does its own `stop`. */
+export const aborted = () => new DOMException("The request was aborted.", "AbortError");
 
 /** @param {Chunk} chunk */
 const isPlain = (chunk) => Object.keys(chunk).length === 3;
@@ -69,6 +74,8 @@ export class Turn {
   /** @type {any} */
   #lost;
   #over = false;
+  /** @type {unknown} */
+  #cause = null;
   /** Whether something came since it was last looked at. */
   #came = false;
   /** @type {(active: boolean) => void} */
@@ -122,13 +129,27 @@ export class Turn {
       start: (controller) => {
         tap = controller;
         for (const chunk of this.#kept) tap.enqueue(chunk);
-        if (this.#over) return tap.close();
+        if (this.#over) return this.#finish(tap);
         this.#taps.add(tap);
         if (signal?.aborted) look();
         else signal?.addEventListener("abort", look);
       },
+      pull: async () => {
+        // Chromium's pipes lose a chunk that is being read when the error comes.
+        await null;
+        if (this.#cause) this.#finish(tap);
+      },
       cancel: leave,
     });
+  }
+
+  /**
+   * An error would take away what is not read yet, so it waits for that.
+   * @param {ReadableStreamDefaultController<Chunk>} tap
+   */
+  #finish(tap) {
+    if (!this.#cause) tap.close();
+    else if (/** @type {number} */ (tap.desiredSize) > 0) tap.error(this.#cause);
   }
 
   async #pump() {
@@ -172,15 +193,13 @@ export class Turn {
   #end(end) {
     const last = conclusion(end, this.#said);
     if (last) this.#give(last);
-    this.close();
+    this.close(BROKEN_OFF.includes(end.reason) ? aborted() : null);
   }
 
   /** @param {unknown} error */
   #fail(error) {
-    for (const tap of this.#taps) tap.error(error);
-    this.#taps.clear();
     this.failed?.(error);
-    this.close();
+    this.close(error);
   }
 
   /**
@@ -204,13 +223,17 @@ export class Turn {
     }, TICK);
   }
 
-  /** Nothing more comes. What the taps have they keep. */
-  close() {
+  /**
+   * Nothing more comes. What the taps have they keep.
+   * @param {unknown} [cause] what they end by, if not well
+   */
+  close(cause = null) {
     if (this.#over) return;
     this.#over = true;
+    this.#cause = cause;
     this.how.clock.clearTimeout(this.#timer);
     this.how.clock.clearTimeout(this.#lost);
-    for (const tap of this.#taps) tap.close();
+    for (const tap of this.#taps) this.#finish(tap);
     this.#taps.clear();
     this.reader.close();
     this.#answer(false);

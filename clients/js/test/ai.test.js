@@ -10,6 +10,7 @@ import { MAJORS, sdk } from "./support/ai-reader.js";
 import { settle } from "./support/clock.js";
 import { Network } from "./support/network.js";
 import { CALM, runId } from "./support/server.js";
+import { collect } from "./support/started.js";
 
 const CHAT = "42";
 const STREAM = `chat:${CHAT}`;
@@ -481,7 +482,25 @@ for (const major of MAJORS) {
       for (const one of [chat, second]) {
         assert.equal(one.status, "ready");
         assert.equal(textOf(one), "Hel");
+        assert.equal(one.finished[0].isAbort, true);
       }
+    });
+
+    test("what came before it was stopped is there for who reads late", async () => {
+      const { w, chat, sent } = await halfway();
+      const chunks = await chat.transportOf.reconnectToStream({ chatId: CHAT });
+      w.say(delta("lo"));
+      await w.run();
+      w.end("cancelled");
+      await w.run();
+      await sent;
+      const late = collect(chunks);
+      await late.finished;
+      assert.deepEqual(
+        late.items.map(({ type, delta }) => delta ?? type),
+        ["start", "text-start", "Hel", "lo", "abort"],
+      );
+      assert.equal(late.error.name, "AbortError");
     });
 
     test("stop cancels where that was asked for", async () => {
@@ -729,6 +748,30 @@ for (const major of MAJORS) {
       assert.deepEqual(types(reloaded), [["step-start", "text"]], "a resumed turn is one run");
     });
 
+    for (const [how, stop] of Object.entries({
+      "was stopped": (w, chat) => chat.transportOf.cancel(CHAT),
+      "was replaced": (w) => w.write((log) => log.open(runId(++w.runs))),
+    }))
+      test(`behind a tool, no turn follows by itself on one that ${how}`, async () => {
+        const w = world();
+        const chat = w.page({ sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls });
+        const sent = chat.sendMessage({ text: "Where am I?" });
+        await w.run();
+        const call = { toolCallId: "c1", toolName: "where" };
+        w.say(start(), { type: "start-step" }, { type: "tool-input-available", ...call, input: {} });
+        w.say({ type: "finish-step" }, { type: "finish", finishReason: "tool-calls" });
+        w.end("completed");
+        await w.run();
+        await sent;
+        void chat.addToolResult({ tool: "where", toolCallId: "c1", output: "Kiel" });
+        await w.run();
+        assert.equal(w.posts.length, 2);
+        void stop(w, chat);
+        await w.run();
+        assert.equal(w.posts.length, 2);
+        assert.equal(chat.status, "ready");
+      });
+
     test("a backend that refuses is an error with its text", async () => {
       const w = world();
       const chat = w.page({
@@ -853,10 +896,23 @@ for (const major of MAJORS) {
       chat.transportOf.close();
       await w.run();
       await sent;
+      assert.equal(chat.finished[0].isAbort, true, "half an answer is no whole one");
       assert.equal(chat.transportOf.client.error, null);
       await w.run(70_000);
       assert.equal(w.network.open.length, 0);
       assert.equal(w.clock.pending, 0, "no timer is left behind");
+    });
+
+    test("who cancels is told how it ended, though the transport is closed meanwhile", async () => {
+      const w = world();
+      const chat = w.page();
+      const sent = chat.sendMessage({ text: "hi" });
+      await w.run();
+      const cancelling = chat.transportOf.cancel(CHAT);
+      chat.transportOf.close();
+      await w.run();
+      await sent;
+      assert.deepEqual(await cancelling, { reason: "cancelled" });
     });
 
     test("close ends a turn that is still being asked for", async () => {
