@@ -66,7 +66,9 @@ const NO_FRAME = 1_000;
  * @param {() => void} act
  */
 function frame(act) {
-  const paints = typeof requestAnimationFrame === "function" && document.visibilityState !== "hidden";
+  // React Native has frames and no document.
+  const shown = globalThis.document?.visibilityState === "visible";
+  const paints = shown && typeof requestAnimationFrame === "function";
   let done = false;
   const once = () => {
     if (done) return;

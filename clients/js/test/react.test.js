@@ -398,6 +398,24 @@ test("a page that is hidden while a frame is planned shows what came all the sam
   }
 });
 
+test("where there are frames and no document, as in React Native, an answer is shown", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const p = page();
+  p.open(1);
+  await p.render();
+  await p.wait(500);
+  const { document } = globalThis;
+  t.after(() => Object.assign(globalThis, { document }));
+  delete globalThis.document;
+  p.say("a");
+  await act(async () => {
+    await p.network.clock.run(500);
+    t.mock.timers.tick(16);
+  });
+  assert.equal(p.state.error, null);
+  assert.equal(p.state.text, "a");
+});
+
 test("a changed compact is another reading", async () => {
   const p = page();
   p.open(1);
