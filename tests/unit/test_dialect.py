@@ -20,6 +20,7 @@ from tests.support.worlds import STREAM, opened, run_id, stamp
 
 R1, R2 = run_id(1), run_id(2)
 LATER = 2_000_000_000
+INTERRUPTED = {"type": "finish", "finishReason": "interrupted"}
 
 
 def request(**values: Any) -> Request:
@@ -99,21 +100,11 @@ def test_a_run_that_goes_on_has_no_end() -> None:
         ("completed", [{"type": "end"}]),
         (
             "cancelled",
-            [
-                {"type": "chunk", "sequence": 1, "chunk": {"type": "abort"}},
-                {"type": "end"},
-            ],
+            [{"type": "chunk", "sequence": 1, "chunk": INTERRUPTED}, {"type": "end"}],
         ),
         (
             "open",
-            [
-                {
-                    "type": "chunk",
-                    "sequence": 1,
-                    "chunk": {"type": "finish", "finishReason": "interrupted"},
-                },
-                {"type": "end"},
-            ],
+            [{"type": "chunk", "sequence": 1, "chunk": INTERRUPTED}, {"type": "end"}],
         ),
         ("error: No such model.", [{"type": "error", "errorText": "No such model."}]),
         ("error", [{"type": "error", "errorText": dialect.BROKE_OFF}]),

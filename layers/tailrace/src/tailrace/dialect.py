@@ -134,10 +134,9 @@ def _end(request: Request, over: Record, sent: int, seq: int) -> Iterator[Step]:
     """Yield how it ended. What is added to the run's chunks does not count as sent, so
     that its place is the same whenever it comes again."""
     last: dict[str, str] | None = None
-    if over.run != request.run:
+    if over.run != request.run or over.reason == CANCELLED:
+        # The SDK's client passes over an `abort`, as if the answer were whole.
         last = {"type": "finish", "finishReason": "interrupted"}
-    elif over.reason == CANCELLED:
-        last = {"type": "abort"}
     elif over.reason != "completed":
         yield _broke_off(request, over.message or BROKE_OFF)
         return
