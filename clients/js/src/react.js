@@ -24,7 +24,7 @@ import { textOf } from "./text.js";
  *   `refused`; does nothing else
  *
  * @typedef {import("./reader.js").StreamOptions & {text?: (chunk: Json) => string}} HookOptions
- *   `text`: the text of a chunk. Read when the stream or another option changes.
+ *   `text`: the text of a chunk. Read, as `onTail` is, when the stream or another option changes.
  */
 
 /** @type {import("react").Context<import("./client.js").Client | null>} */
