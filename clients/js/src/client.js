@@ -253,11 +253,11 @@ export function createClient({
       }
       sockets.set(socket, ws);
       ws.onopen = () => dispatch({ type: "opened", socket });
-      ws.onclose = () => {
+      // In Node 22 no close follows the error of a handshake.
+      ws.onclose = ws.onerror = () => {
         sockets.delete(socket);
         dispatch({ type: "lost", socket });
       };
-      ws.onerror = () => {};
       ws.onmessage = ({ data }) => {
         const frame = decode(data);
         if (frame) dispatch({ type: "frame", socket, frame });

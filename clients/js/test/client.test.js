@@ -163,6 +163,19 @@ test("three refused handshakes with fresh tokens are an error, the network is no
   assert.deepEqual(again.items, ["Hello", ", "], "a client that was refused can be tried again");
 });
 
+test("a handshake that fails without a close, as in Node 22, has failed", async () => {
+  const network = new Network();
+  network.admit = () => "refused";
+  class Socket extends network.WebSocket {
+    fail() {
+      this.onerror?.({ type: "error" });
+    }
+  }
+  const got = collect(network.client({ WebSocket: Socket }).stream(STREAM));
+  await network.clock.run(5_000);
+  assert.equal(got.error?.code, "refused");
+});
+
 test("a token function that fails is tried again; one that fails for good ends the reading", async () => {
   const { network, clock } = started();
   let calls = 0;

@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { afterEach, test } from "node:test";
-import { WebSocket, WebSocketServer } from "ws";
+import { WebSocket as Package, WebSocketServer } from "ws";
 import { createClient } from "../src/index.js";
 import { seeded } from "./support/clock.js";
 import { runId, Server } from "./support/server.js";
 
+// The runtime's own, where it has one: from Node 22 on.
+const { WebSocket = Package } = globalThis;
 const STREAM = "chat:42";
 const clock = { now: () => performance.now(), setTimeout, clearTimeout };
 const open = [];
