@@ -76,6 +76,9 @@ function check(fine, what, retryable) {
  */
 const isName = (name, most) => typeof name === "string" && name.length <= most && /^[\w.:/@=+-]+$/.test(name);
 
+/** @param {unknown} run */
+const isRun = (run) => /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/.test(`${run}`);
+
 /** About the longest that `setTimeout` can wait. */
 const FAR = 2e9;
 
@@ -336,6 +339,10 @@ export function createClient({
     },
     stream(name, options = {}) {
       check(isName(name, 200), `no stream name: ${name}`);
+      // The server's refusal would end all who read this stream.
+      const { run = null, after = null } = options;
+      check(run === null || isRun(run), `no run id: ${run}`);
+      check(after === null || (isRun(after.run) && after.seq > 0), "after: no cursor of a reader");
       return createReader(port, name, options);
     },
     async send({ requestId = `${Date.now()}.${random()}`, ...turn }, signal) {

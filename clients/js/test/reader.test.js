@@ -362,6 +362,22 @@ test("a name that is no stream name is refused", () => {
     assert.throws(() => client.stream(name), { code: "invalid" });
 });
 
+test("a run or a cursor that is none is refused, and ends no other reading of the stream", async () => {
+  const { network, clock, end } = started();
+  const client = network.client();
+  const text = client.stream(STREAM).text();
+  for (const run of ["", "r1", runId(1).toUpperCase(), `${runId(1)} `, 7, {}])
+    assert.throws(() => client.stream(STREAM, { run }), { code: "invalid" });
+  const cursor = { run: runId(1), seq: 2 };
+  for (const after of [JSON.stringify(cursor), {}, { run: runId(1) }, { seq: 2 }, { ...cursor, seq: "two" }])
+    assert.throws(() => client.stream(STREAM, { after }), { code: "invalid" });
+  for (const options of [{}, { run: null, after: null }, { run: runId(1) }, { after: cursor }])
+    assert.ok(client.stream(STREAM, options));
+  end("completed");
+  await clock.run(500);
+  assert.equal(await text, "Hello, ");
+});
+
 test("the text of a run that was lost and goes on is whole", async () => {
   const { network, server, clock, say, end } = started();
   const reader = network.client().stream(STREAM);
