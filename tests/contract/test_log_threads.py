@@ -28,7 +28,7 @@ Insist = Callable[[Callable[[Log], Any]], Any]
 class Flaky:
     """A `LogStore` that loses one put in five, or its answer."""
 
-    def __init__(self, store: LogStore, seed: int) -> None:
+    def __init__(self, store: LogStore, seed: str) -> None:
         self._store = store
         self._random = random.Random(seed)
 
@@ -99,7 +99,7 @@ def test_threads_that_disagree_leave_a_log_that_obeys_its_rules(
             return
 
     def start(name: str, play: Callable[[str, Insist], None]) -> threading.Thread:
-        world = World(seed, store=Flaky(store, hash((seed, name))), state=state)
+        world = World(seed, store=Flaky(store, f"{seed} {name}"), state=state)
 
         def insist(act: Callable[[Log], Any]) -> Any:
             while True:
