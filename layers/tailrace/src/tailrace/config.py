@@ -32,16 +32,11 @@ class Settings:
     def require(self, *names: str) -> Settings:
         """Return itself if these have values; else say which variables are missing."""
         missing = [
-            f"TAILRACE_{name.upper()}" for name in names if not vars_of(self)[name]
+            f"TAILRACE_{name.upper()}" for name in names if not getattr(self, name)
         ]
         if missing:
             raise Invalid(f"environment: {', '.join(missing)} must be set")
         return self
-
-
-def vars_of(settings: Settings) -> dict[str, object]:
-    """Return the settings by name."""
-    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
