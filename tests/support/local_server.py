@@ -28,6 +28,7 @@ from tailrace.ports import Push
 from tailrace.records import Record
 from tailrace.session import Session
 from tailrace.transports.in_process import InProcess
+from tests.support.worlds import one_by_one
 
 RING = {"current": "k1", "k1": "1" * 32}
 FOREVER = 1 << 60
@@ -76,7 +77,7 @@ class LocalServer:
         self._session = Session(
             self.log, self.state, self, Keys(), local_clock, origins=["*"]
         )
-        self._delivery = Delivery(self.state, self, local_clock, self._run_all)
+        self._delivery = Delivery(self.state, self, local_clock, one_by_one)
         self._ids = itertools.count(1)
         self._sockets: dict[str, asyncio.Queue[str | None]] = {}
         self._server: Server | None = None
@@ -179,10 +180,6 @@ class LocalServer:
 
     def _feed(self, record: Record) -> None:
         self._delivery.deliver({record.stream: [record]}, FOREVER)
-
-    def _run_all(self, tasks: Any) -> None:
-        for task in tasks:
-            task()
 
 
 def _refusal(status: HTTPStatus) -> Response:

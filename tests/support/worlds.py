@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tailrace import ids, rules
@@ -71,6 +72,12 @@ class World:
 
     def kinds(self, stream: str = STREAM) -> list[str]:
         return [record.kind for record in self.records(stream)]
+
+
+def one_by_one(tasks: Iterable[Callable[[], None]]) -> None:
+    """Run a delivery's tasks in the test's own thread."""
+    for task in tasks:
+        task()
 
 
 def run_id(number: int, at: int = NOW) -> str:

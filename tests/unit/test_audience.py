@@ -14,7 +14,7 @@ from tailrace.errors import Invalid, Unavailable
 from tailrace.fanout import Change, Fanout
 from tailrace.ports import Push
 from tailrace.watchers import Request, Share, Subscription
-from tests.support.worlds import STREAM, World, run_id
+from tests.support.worlds import STREAM, World, one_by_one, run_id
 
 R1 = run_id(1)
 EXP = 2**40
@@ -83,11 +83,6 @@ class Theatre(World):
 
     def got(self) -> dict[str, int]:
         return {id: len(frames) for id, frames in self.gateway.sent.items() if frames}
-
-
-def one_by_one(tasks: Any) -> None:
-    for task in tasks:
-        task()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tailrace.ports import Push
 from tailrace.session import Session
 from tailrace.watchers import Request
 from tests.support.stage import ORIGIN, Stage
-from tests.support.worlds import STREAM, run_id
+from tests.support.worlds import STREAM, one_by_one, run_id
 
 CHAT = STREAM.removeprefix("chat:")
 
@@ -124,11 +124,6 @@ class ChatStage(Stage):
 
     def row(self, id: str = "r1") -> Request | None:
         return self.state.request(STREAM, "c1", id)
-
-
-def one_by_one(tasks: Any) -> None:
-    for task in tasks:
-        task()
 
 
 def brief(found: list[dict[str, Any]]) -> list[Any]:

@@ -40,7 +40,7 @@ from tailrace.frames import MAX_STREAMS
 from tailrace.ports import Push
 from tailrace.session import Session
 from tailrace.watchers import Connection, Rights
-from tests.support.worlds import NOW, STREAM, World, run_id
+from tests.support.worlds import NOW, STREAM, World, one_by_one, run_id
 
 SEEDS = int(os.environ.get("SEEDS", "300"))
 SHARES = 4
@@ -68,7 +68,7 @@ class Network:
             self.world.clock, origins=["*"],
         )  # fmt: skip
         self._fanout = Fanout(
-            Delivery(self.world.state, self, self.world.clock, self._run_all),
+            Delivery(self.world.state, self, self.world.clock, one_by_one),
             self.world.clock,
         )
 
@@ -195,10 +195,6 @@ class Network:
         frame = wire.decode(text)
         if socket in self._alive and frame is not None:
             self.feed("frame", socket, frame)
-
-    def _run_all(self, tasks: Any) -> None:
-        for task in tasks:
-            task()
 
 
 def events(output: Any) -> list[tuple[Any, ...]]:

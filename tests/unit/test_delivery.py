@@ -14,7 +14,7 @@ from tailrace.delivery import PASS_OVER_MS, Delivery
 from tailrace.errors import TailraceError, Unavailable
 from tailrace.ports import Push
 from tailrace.watchers import Subscription
-from tests.support.worlds import STREAM, World, run_id
+from tests.support.worlds import STREAM, World, one_by_one, run_id
 
 R1 = run_id(1)
 
@@ -26,7 +26,7 @@ class Stage(World):
         super().__init__()
         self.counted: dict[str, int] = {}
         self.refusals: list[TailraceError] = []
-        self.delivery = self.make(lambda tasks: [task() for task in tasks] and None)
+        self.delivery = self.make(one_by_one)
 
     def make(self, run_all: Callable[[Sequence[Callable[[], None]]], Any]) -> Delivery:
         return Delivery(
@@ -57,11 +57,6 @@ class Stage(World):
 
     def got(self, id: str) -> list[dict[str, Any]]:
         return [json.loads(frame) for frame in self.gateway.sent[id]]
-
-
-def one_by_one(tasks: Sequence[Callable[[], None]]) -> None:
-    for task in tasks:
-        task()
 
 
 @pytest.fixture

@@ -17,14 +17,9 @@ from tailrace.log import Log
 from tailrace.ports import Push
 from tailrace.records import Record
 from tailrace.watchers import Share, Subscription
-from tests.support.worlds import STREAM, World, run_id
+from tests.support.worlds import STREAM, World, one_by_one, run_id
 
 R1, R2 = run_id(1), run_id(2)
-
-
-def one_by_one(tasks: Any) -> None:
-    for task in tasks:
-        task()
 
 
 class Publisher(World):

@@ -13,7 +13,7 @@ from tailrace.fanout import Change, Fanout, decode
 from tailrace.ports import Push
 from tailrace.records import to_item
 from tailrace.watchers import Subscription
-from tests.support.worlds import STREAM, World, run_id
+from tests.support.worlds import STREAM, World, one_by_one, run_id
 
 R1 = run_id(1)
 
@@ -56,11 +56,6 @@ class Feed(World):
 
     def got(self, id: str) -> list[dict[str, Any]]:
         return [json.loads(frame) for frame in self.gateway.sent[id]]
-
-
-def one_by_one(tasks: Any) -> None:
-    for task in tasks:
-        task()
 
 
 @pytest.fixture

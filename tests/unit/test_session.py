@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -21,17 +20,12 @@ from tailrace.session import (
 )
 from tailrace.watchers import Subscription
 from tests.support.stage import ORIGIN, R1, RING, Stage
-from tests.support.worlds import STREAM, run_id
+from tests.support.worlds import STREAM, one_by_one, run_id
 
 UTF8: Any = {"ensure_ascii": False}
 R2 = run_id(2)
 ROTATED = {**RING, "current": "k2", "k2": "k2-secret-of-more-than-thirty-two-bytes"}
 QUOTAS = Quotas()
-
-
-def one_after_the_other(tasks: Sequence[Callable[[], None]]) -> None:
-    for task in tasks:
-        task()
 
 
 @pytest.fixture
@@ -222,7 +216,7 @@ def test_what_is_written_in_the_moment_of_the_answer_is_pushed(stage: Stage) -> 
     https://github.com/aws/aws-appsync-community/issues/405."""
     stage.write(chunks=1)
     stage.connect()
-    delivery = Delivery(stage.state, stage.gateway, stage.clock, one_after_the_other)
+    delivery = Delivery(stage.state, stage.gateway, stage.clock, one_by_one)
     push = stage.gateway.push
 
     def written_upon(connection: str, frame: str) -> Push:
@@ -632,7 +626,7 @@ def test_session_and_delivery_together_show_everything_once(stage: Stage) -> Non
         stage.state,
         stage.gateway,
         stage.clock,
-        one_after_the_other,
+        one_by_one,
     )
     before = len(stage.gateway.sent["c1"])
     delivery.deliver({STREAM: stage.records()}, stage.clock() + 1)
