@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -302,23 +303,15 @@ def test_the_list_of_subscribers_is_never_older_than_a_second(
 
 
 def test_a_list_is_asked_for_anew_before_it_is_too_old(publisher: Publisher) -> None:
-    asked: list[str] = []
-    find = publisher.state.subscribers
-
-    def subscribers(stream: str) -> Any:
-        asked.append(stream)
-        return find(stream)
-
-    publisher.state.subscribers = subscribers  # type: ignore[method-assign]
     publisher.recent.subscribers(STREAM)
     publisher.clock.now += AHEAD_MS - 1
     publisher.recent.refresh(STREAM)
-    assert asked == [STREAM]
+    assert publisher.asked == [STREAM]
     publisher.clock.now += 1
     publisher.recent.refresh(STREAM)
     publisher.clock.now += LIST_MS - 1
     publisher.recent.subscribers(STREAM)
-    assert asked == [STREAM, STREAM], "no push waits for it"
+    assert publisher.asked == [STREAM, STREAM], "no push waits for it"
 
 
 def test_the_list_is_as_old_as_its_question(publisher: Publisher) -> None:
@@ -485,17 +478,9 @@ def test_a_process_without_a_thread_to_spare_pushes_what_is_due_later(
     assert publisher.got() == [(1, 2), (2, 3), (3, 4)]
 
 
-@pytest.fixture
-def pool() -> Iterator[Any]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
-def test_what_one_of_many_raised_is_raised(pool: Any) -> None:
+def test_what_one_of_many_raised_is_raised() -> None:
     def broken() -> None:
         raise RuntimeError("403")
 
-    with pytest.raises(RuntimeError, match="403"):
+    with ThreadPoolExecutor(2) as pool, pytest.raises(RuntimeError, match="403"):
         side_by_side(pool)([broken, lambda: None])
