@@ -41,8 +41,9 @@ def cancel_when_paused(provider: Provider, streams: Streams) -> threading.Thread
     provider.pause_after = 7
 
     def press() -> None:
-        while len(streams.chunks(STREAM)) < 3:
-            pass
+        given_up = time.monotonic() + 10
+        while len(streams.chunks(STREAM)) < 3 and time.monotonic() < given_up:
+            time.sleep(0.01)
         streams.cancel(STREAM)
         provider.go_on.set()
 
