@@ -145,7 +145,7 @@ def test_a_missing_permission_is_not_passed_over(
 
 
 def test_a_push_that_hangs_is_slow_after_its_time(
-    server: Server, gateway: ApiGateway, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apigateway, "ANSWER_SECONDS", 0.05)
     server.hangs = True

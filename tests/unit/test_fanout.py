@@ -138,7 +138,7 @@ def test_a_poisoned_record_is_passed_over_and_counted(feed: Feed) -> None:
     assert len(feed.got("c1")) == 1
 
 
-def test_removals_are_none_of_ours(feed: Feed) -> None:
+def test_removals_are_none_of_ours() -> None:
     removal = {"dynamodb": {"Keys": {}, "SequenceNumber": "1"}}
     assert decode({"Records": [removal]}) == []
 

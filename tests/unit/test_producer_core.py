@@ -370,7 +370,7 @@ def test_what_is_no_passing_failure_is_raised_at_once() -> None:
     assert driver.core.error is denied
 
 
-def test_a_fault_of_the_job_is_no_part_of_the_buffer() -> None:
+def test_a_run_that_was_fenced_keeps_nothing_waiting() -> None:
     driver = Driver().open()
     driver.transport.faults = [Fenced("no", run="r", epoch=1)]
     write(driver, "a")

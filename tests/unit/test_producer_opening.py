@@ -88,9 +88,7 @@ def test_a_run_is_minted_where_none_is_given(
     assert (world.records()[0].lease, world.records()[0].meta) == (77, '{"model":"m"}')
 
 
-def test_a_minted_run_is_later_than_those_in_the_log(
-    transport: InProcess, world: World
-) -> None:
+def test_a_minted_run_is_later_than_those_in_the_log(transport: InProcess) -> None:
     ahead = ids.new_run(NOW + 200_000, bytes(10))
     send(transport, "w1", run=ahead)
     run, _ = send(transport, "w2")
@@ -247,7 +245,7 @@ def test_of_two_first_deliveries_one_gets_the_run(
 
 
 def test_a_hand_over_is_taken_at_its_seq_by_the_first_that_comes(
-    transport: InProcess, world: World
+    transport: InProcess,
 ) -> None:
     send(transport, "w1", run=R1)
     transport.append(STREAM, R1, "w1", 2, ['"a"'])
@@ -293,9 +291,7 @@ def test_each_further_redelivery_restarts_the_last_restart(
     assert runs == sorted(set(runs))
 
 
-def test_a_restart_leaves_a_later_question_alone(
-    transport: InProcess, world: World
-) -> None:
+def test_a_restart_leaves_a_later_question_alone(transport: InProcess) -> None:
     send(transport, "w1", run=R1)
     asked, _ = send(transport, "w2", run=ids.new_run(NOW + 5, b"another id"))
     with pytest.raises(Superseded) as superseded:
