@@ -1,20 +1,20 @@
 """Every way in which Tailrace refuses or fails, under one root.
 
     TailraceError
-     +-- Cancelled      somebody cancelled the run
-     +-- Superseded     a later run is in the log
-     +-- Fenced         another writer has the run, or this writer's name
-     +-- StreamEnded    the run is over
-     +-- Busy           somebody else's run or writer is alive    (retryable)
-     +-- TooLarge       over a size limit
-     +-- Invalid        malformed
-     +-- Unavailable    AWS did not answer in time                (retryable)
-     +-- Unauthorized   no valid token
-     +-- Forbidden      the token does not grant it
-     +-- UnknownConnection  the connection has no row             (retryable)
-     +-- TooMany        over a count limit
-     +-- TooFast        over a rate                           (retryable)
-     +-- Unsupported    the stack was deployed without what it needs
+     +-- Cancelled          somebody cancelled the run
+     +-- Superseded         a later run is in the log
+     +-- Fenced             another writer has the run, or this writer's name
+     +-- StreamEnded        the run is over
+     +-- Busy               somebody else's run or writer is alive    (retryable)
+     +-- TooLarge           over a size limit
+     +-- Invalid            malformed
+     +-- Unavailable        AWS did not answer in time                (retryable)
+     +-- Unauthorized       no valid token
+     +-- Forbidden          the token does not grant it
+     +-- UnknownConnection  the connection has no row                 (retryable)
+     +-- TooMany            over a count limit
+     +-- TooFast            over a rate                               (retryable)
+     +-- Unsupported        the stack was deployed without what it needs
 
 `code` is the word that PROTOCOL.md §5 fixes, the same on the socket and in the publish
 API. The facts of a refusal are attributes, named as there.
