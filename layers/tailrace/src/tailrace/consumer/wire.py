@@ -76,12 +76,13 @@ def _sane(tail: Any) -> bool:
 def _dense(piece: Frame) -> bool:
     """Whether a slice covers exactly the seqs that it says. One that does not would put
     chunks under wrong seqs: it counts as lost, and is asked for again."""
-    chunks = piece.get("chunks", [])
-    if not isinstance(chunks, list):
+    values = piece.get("chunks", [])
+    if not isinstance(values, list):
         return False
     parts = (piece.get("open"), piece.get("claim"), piece.get("end"))
     if not all(part is None or isinstance(part, dict) for part in parts):
         return False
     opened, claimed, ended = (part is not None for part in parts)
-    count = len(chunks) + (opened or claimed) + ended
-    return bool(piece["seq"] > 0 < count and piece["seq"] + count == piece["next"])
+    count = len(values) + (opened or claimed) + ended
+    seq = piece["seq"]
+    return bool(seq > 0 and count > 0 and seq + count == piece["next"])
