@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 import os
 import random
 from collections.abc import Callable
@@ -300,6 +301,10 @@ def live(network: Network) -> Network:
     network.advance(1_000)
     assert network.machine.status == "live"
     return network
+
+
+def test_a_machine_that_was_asked_for_nothing_waits_for_no_time() -> None:
+    assert Machine().deadline == math.inf
 
 
 def test_a_cancel_that_is_refused_says_nothing_of_those_who_read() -> None:
