@@ -38,15 +38,16 @@ CARRY_MS = 10_000
 # at the latest, and pushes a frame where none was for so long: after eight at most.
 WATCH_SECONDS = (5, 240)
 SILENT_MS = 240_000
-# A run that has ended is only left because its client could not be reached.
+# A request whose run has ended is only still there because its client could not be
+# reached: that is tried again after this time.
 ENDED_WATCH_MS = 30_000
-# After so many repairs that failed, what is left to do is the watch's; or, of one
-# frame, nobody's.
+# After so many repairs that failed, a request is left to its watch, and a frame that
+# was to be told by itself is given up.
 REPAIR_TRIES = 6
 # For how long a `send` or `resume` may come behind its `abort`: frames of one client
 # are handled side by side, and a function may have to start.
 ABORTED_SECONDS = 60
-# A connection that was said to be gone so often is.
+# A 410 may be wrong: it is believed once so many repairs have failed before it.
 GONE_TRIES = 2
 
 COULD_NOT_START = "The answer could not be started."

@@ -252,7 +252,7 @@ class Delivery:
         return outcome
 
     def _slow(self, one: Subscription, frames: _Frames, now: int) -> bool:
-        """Whether it is passed over: whoever waits for a slow connection, holds up all
+        """Whether it is passed over: to wait for a slow connection would hold up all
         others of its streams."""
         if one.slow_until <= now:
             return False

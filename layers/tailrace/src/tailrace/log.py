@@ -24,7 +24,8 @@ from .rules import OnActive, Reason, Stamp
 _TRIES = 300
 _KNOWN_WRITERS = 1_000
 _MAX_WALK = 50
-# To leave out the few of a small record costs as much as all else that it takes.
+# Up to so many characters of chunks are kept with an acknowledged record: to copy it
+# without them would cost as much as all else that the append does.
 _KEPT_CHARS = 500
 
 

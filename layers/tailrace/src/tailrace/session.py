@@ -46,7 +46,8 @@ _NOBODY = ""
 # none where nothing was put for a while: an interval and a deadline, of 5 s each.
 AGAIN_MS = 1_500
 RECENT_MS = 15_000
-# Closed for one that comes to ask: one is the rule, more are what failed before.
+# How many connections over the quota are closed as a new one comes. Mostly it is one;
+# there are more where closing some failed before.
 _EVICTED_AT_ONCE = 5
 
 

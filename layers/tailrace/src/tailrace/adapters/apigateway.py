@@ -19,7 +19,7 @@ from ..errors import Unavailable
 from ..ports import Push
 
 CONNECT_SECONDS = 1.0
-# A push takes some 10 ms; whoever waits longer for one connection holds up others.
+# A push takes some 10 ms; to wait longer for one connection would hold up others.
 ANSWER_SECONDS = 0.5
 _SERVICE = "execute-api"
 
