@@ -41,7 +41,7 @@ export const TailraceProvider = ({ client, children }) =>
 /** The client of the provider above. */
 export function useTailrace() {
   const client = useContext(ClientContext);
-  if (!client) throw new Error("useStream needs a <TailraceProvider client={…}> above it");
+  if (!client) throw new Error("useStream and useTailrace need a <TailraceProvider client={…}> above them");
   return client;
 }
 
