@@ -54,6 +54,14 @@ class Scenario:
 
     def run(self, steps: int) -> World:
         """Run the world with its faults, then to rest; raise what does not hold."""
+        listener = _Listener(self.world)
+        logging.getLogger().addHandler(listener)
+        try:
+            return self._run(steps)
+        finally:
+            logging.getLogger().removeHandler(listener)
+
+    def _run(self, steps: int) -> World:
         world = self.world
         world.run(steps)
         world.faults.on = False
@@ -220,13 +228,7 @@ def run(
     trace: bool = False,
 ) -> World:
     """Run one seed; raise `Violation` if something does not hold."""
-    scenario = Scenario(seed, without=without, beside=beside, trace=trace)
-    listener = _Listener(scenario.world)
-    logging.getLogger().addHandler(listener)
-    try:
-        return scenario.run(steps)
-    finally:
-        logging.getLogger().removeHandler(listener)
+    return Scenario(seed, without=without, beside=beside, trace=trace).run(steps)
 
 
 class _Listener(logging.Handler):
