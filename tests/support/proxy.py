@@ -66,7 +66,7 @@ class Link:
 class Proxy:
     """Use it as an async context; its tasks end with that."""
 
-    def __init__(self, upstream: str, *, seed: int = 0) -> None:
+    def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.idle = IDLE_SECONDS
         self.life = LIFE_SECONDS
@@ -76,7 +76,7 @@ class Proxy:
         self.admitted = 0
         self.most_at_once = 0
         self.largest_up = self.largest_down = 0
-        self._chance = random.Random(seed)
+        self._chance = random.Random(0)
         self._down = False
         self._silent = False
         self._upstreams: dict[ServerConnection, ClientConnection] = {}
