@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from . import chats, reach
 from .faults import CHATS, HAPPENINGS, KINDS
-from .scenario import ACTORS, run
+from .scenario import ACTORS, Scenario, run
 from .search import Found, Plan, name_of, search
 from .world import World
 
@@ -114,12 +114,15 @@ def _show(
 ) -> None:
     print("shrinking ...", flush=True)
     steps, without = shrink(seed, steps, name, without, beside)
-    left = ",".join(sorted(without))
     _replay(seed, steps, without, beside, trace=True)
-    extra = f" --beside {','.join(sorted(beside))}" if beside else ""
+    options = "".join(
+        f" --{name} {','.join(sorted(kinds))}"
+        for name, kinds in (("without", without), ("beside", beside))
+        if kinds
+    )
     print(
         f"\nagain: python -m tests.simulation --seed {seed} --steps {steps}"
-        f" --without {left}{extra} --trace"
+        f"{options} --trace"
     )
 
 
@@ -130,8 +133,6 @@ def _replay(
     beside: frozenset[str],
     trace: bool,
 ) -> int:
-    from .scenario import Scenario
-
     scenario = Scenario(seed, without=without, beside=beside, trace=trace)
     world: World = scenario.world
     failure: Exception | None = None
