@@ -127,8 +127,8 @@ class Backend:
         began = world.kernel.now
         world.note(f"{self.name} asks {payload}")
         if payload.get("operation") in ("cancel", "delete"):
-            asked = world.book.answers.setdefault(f"cancel {stream}", [])
-            asked.append(payload.get("run", "*"))
+            cancels = world.book.cancels.setdefault(str(stream), [])
+            cancels.append(payload.get("run", "*"))
 
         def play(handler: Any) -> None:
             answers.append(handler.handle(payload))

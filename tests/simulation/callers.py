@@ -79,8 +79,7 @@ class Caller:
             try:
                 self._ask(operation="append", run=run, seq=at, chunks=said)
             except TailraceError as error:
-                over = not isinstance(error, Invalid | Unavailable)
-                if over:
+                if not isinstance(error, Invalid | Unavailable):
                     raise
             else:
                 raise AssertionError("a place that is not there was written")

@@ -193,7 +193,7 @@ class PackageTab:
         for reader in self.readers.values():
             run, stream = reader.shown, reader.stream
             if run is not None:
-                self.world.book.answers.setdefault(f"cancel {stream}", []).append(run)
+                self.world.book.cancels.setdefault(stream, []).append(run)
                 self.tell("cancel", f"cancel {stream}", stream, run)
                 return
 

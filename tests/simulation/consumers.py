@@ -130,7 +130,7 @@ class Tab:
         for stream, reader in self.readers.items():
             named = run or reader.shown
             if named is not None:
-                self.world.book.answers.setdefault(f"cancel {stream}", []).append(named)
+                self.world.book.cancels.setdefault(stream, []).append(named)
                 self._send(type="cancel", stream=stream, run=named)
                 return
 

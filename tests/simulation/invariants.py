@@ -25,12 +25,14 @@ from tailrace.ports import Lease, Push
 from tailrace.records import Record
 from tailrace.watchers import Share, Subscription
 
+from .consumers import Tab
 from .contents import content, merged, whose
+from .kernel import Killed
 
 if TYPE_CHECKING:
     from .callers import Caller, OneCall
     from .clients import PackageTab
-    from .consumers import Reader, Tab
+    from .consumers import Reader
     from .feed import Entry
     from .gateway import Connection
     from .kernel import Process
@@ -103,8 +105,8 @@ class Book:
     # Until when the feed's fan-out leaves a large audience alone.
     rests: dict[str, int] = field(default_factory=dict)
     calls: dict[str, dict[str, list[Record]]] = field(default_factory=dict)
-    # Who asked for a cancel of which runs; `*`: of whatever is active.
-    answers: dict[str, list[str]] = field(default_factory=dict)
+    # The runs of a stream whose cancel was asked for; `*`: whatever is active.
+    cancels: dict[str, list[str]] = field(default_factory=dict)
     tabs: list[Tab | PackageTab] = field(default_factory=list)
 
 
@@ -347,7 +349,7 @@ def only_the_named_run_is_cancelled(
     world: World, record: Record, tail: Record | None
 ) -> None:
     if record.reason == "cancelled":
-        names = world.book.answers.get(f"cancel {record.stream}")
+        names = world.book.cancels.get(record.stream)
         assert names is not None, "nobody asked for a cancel"
         assert "*" in names or record.run in names, f"nobody cancelled {record.run}"
 
@@ -571,8 +573,6 @@ def one_client_never_fails_a_batch(
 def neither_client_nor_record_crashes_the_fan_out(
     world: World, error: BaseException | None
 ) -> None:
-    from .kernel import Killed
-
     assert error is None or isinstance(error, Killed), f"it raised {error!r}"
 
 
@@ -805,8 +805,6 @@ def a_run_is_shown_to_its_end(world: World, reader: Reader, run: str, at: int) -
 def every_frame_is_answered(
     world: World, connection: Connection, text: str, error: BaseException | None
 ) -> None:
-    from .kernel import Killed
-
     assert error is None or isinstance(error, Killed), f"a frame raised {error!r}"
 
 
@@ -821,8 +819,6 @@ def nothing_that_was_said_is_logged(world: World, line: str) -> None:
 
 @invariant("G10", "rest")
 def everyone_who_stays_has_all_of_it(world: World) -> None:
-    from .consumers import Tab
-
     for tab in Tab.of(world):
         for reader in tab.readers.values():
             tail = world.log.last(reader.stream)
@@ -839,8 +835,6 @@ def everyone_who_stays_has_all_of_it(world: World) -> None:
 
 @invariant("G8", "rest")
 def every_run_that_was_looked_at_has_ended(world: World) -> None:
-    from .consumers import Tab
-
     for tab in Tab.of(world):
         for reader in tab.readers.values():
             tail = world.log.last(reader.stream)

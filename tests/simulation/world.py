@@ -1,8 +1,8 @@
 """One world: the tables, the feed, the gateway, the functions, and who lives in it.
 
 A seed decides everything. After every step the invariants that the step could have
-broken have been checked; `rest` stops the faults, lets everybody finish, and checks
-what must be true then.
+broken have been checked; `Scenario` then stops the faults, lets everybody finish, and
+checks what must be true at rest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .faults import Faults
 from .feed import Feed
 from .gateway import Api, Connection
 from .invariants import RATE
-from .kernel import Kernel, Killed, Process
+from .kernel import START, Kernel, Killed, Process
 from .pushes import SETTLE_FUNCTION, Pushes, Relay
 
 if TYPE_CHECKING:
@@ -97,7 +97,6 @@ class World:
         self.beside = beside
         self.kernel = Kernel(seed)
         self.faults = Faults(self.kernel, without)
-        self.without = without
         self.trace: list[str] | None = [] if trace else None
         # Who pushes: the change feed's fan-out, or whoever publishes.
         self.direct = self.kernel.dice("delivery").random() < 0.5
@@ -159,7 +158,7 @@ class World:
 
     def note(self, what: str) -> None:
         if self.trace is not None:
-            self.trace.append(f"{self.kernel.now - 1_764_547_200_000:>9} {what}")
+            self.trace.append(f"{self.kernel.now - START:>9} {what}")
 
     def handler(self, kind: str, container: Container) -> Any:
         """Build what a function of that kind keeps."""
@@ -376,20 +375,6 @@ class World:
 
     # ---- TTL -------------------------------------------------------------------------
 
-    def rotate_keys(self) -> None:
-        """Add a key and sign with it; the one before stays for a minute."""
-        self._rotations += 1
-        number = self._rotations + 1
-        new = f"k{number}"
-        before = self.ring["current"]
-        secret = f"planted-secret-planted-secret-{number:02}"
-        self.ring = {**self.ring, "current": new, new: secret}
-
-        def forget() -> None:
-            self.ring = {k: v for k, v in self.ring.items() if k != before}
-
-        self.kernel.after(900_000, forget)
-
     def expire(self, streams: Sequence[str]) -> None:
         """TTL deletes some of what has expired, in any order."""
         dice = self.kernel.dice("expire")
@@ -419,6 +404,20 @@ class World:
             state._keys.pop((stream, key), None)
 
     # ---- tokens ----------------------------------------------------------------------
+
+    def rotate_keys(self) -> None:
+        """Add a key and sign with it; the one before stays for a minute."""
+        self._rotations += 1
+        number = self._rotations + 1
+        new = f"k{number}"
+        before = self.ring["current"]
+        secret = f"planted-secret-planted-secret-{number:02}"
+        self.ring = {**self.ring, "current": new, new: secret}
+
+        def forget() -> None:
+            self.ring = {k: v for k, v in self.ring.items() if k != before}
+
+        self.kernel.after(900_000, forget)
 
     def mint(
         self, sub: str, exp: int, read: tuple[str, ...], cancel: tuple[str, ...] = ()

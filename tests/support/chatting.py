@@ -107,10 +107,9 @@ class Backend:
     def _work(self, producer: Producer, what: str, argument: str) -> None:
         answer = Answer(producer.run)
         try:
-            with_tool = what == "tool"
             for chunk in from_text(self._words(what, argument), answer=answer):
                 producer.write(chunk)
-            if with_tool:
+            if what == "tool":
                 for chunk in answer.tool("c1", "weather"):
                     producer.write(chunk)
                 for chunk in [
