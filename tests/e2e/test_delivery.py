@@ -6,8 +6,6 @@ import asyncio
 import time
 from typing import Any
 
-import pytest
-
 from tailrace.audience import SHARE
 from tests.support.deployed import Deployed
 from tests.support.runs import (
@@ -192,11 +190,10 @@ def received(socket: Socket, run: Run) -> list[Any]:
     return [by_seq[seq] for seq in sorted(by_seq)]
 
 
-@pytest.mark.parametrize("streams", [51])
 async def test_more_streams_than_a_connection_carries_are_refused(
-    deployed: Deployed, streams: int
+    deployed: Deployed,
 ) -> None:
-    names = {deployed.new_stream(): None for _ in range(streams)}
+    names = {deployed.new_stream(): None for _ in range(51)}
     async with open_socket(deployed.stack.socket_url, deployed.token()) as socket:
         answer = await socket.ask("sync", "synced", streams=names)
     assert (answer["code"], answer["limit"]) == ("too_many", 50)

@@ -17,7 +17,7 @@ import boto3
 import pytest
 
 from demo.local_aws import REGION
-from demo.stack import LocalStack, local_stack
+from demo.stack import local_stack
 from tailrace import Producer, consume, deployment
 from tests.support.deployed import Deployed
 from tests.support.runs import Run, every_kind_of_consumer_has_all
@@ -70,7 +70,7 @@ async def test_who_comes_in_mid_answer_is_shown_all_though_nothing_follows(
 # ---- who may push --------------------------------------------------------------------
 
 
-def deny(stack: LocalStack, action: str, resource: str) -> dict[str, str]:
+def deny(action: str, resource: str) -> dict[str, str]:
     statement = {"Effect": "Deny", "Action": action, "Resource": resource}
     document = {"Version": "2012-10-17", "Statement": [statement]}
     return {"PolicyName": "denied", "PolicyDocument": json.dumps(document)}
@@ -96,7 +96,7 @@ async def test_without_its_right_to_post_the_publish_function_appends_all_the_sa
                 continue
         assert live(socket)
         stack.iam.put_role_policy(
-            RoleName=role, **deny(stack, "execute-api:ManageConnections", POST)
+            RoleName=role, **deny("execute-api:ManageConnections", POST)
         )
         try:
             written = run.written
@@ -184,7 +184,7 @@ def test_without_one_of_its_rights_a_producer_in_process_says_so_and_goes_on(
 ) -> None:
     stack, stream = direct.stack, direct.new_stream()
     later = {"N": str(int(time.time()) + 600)}
-    stack.iam.put_user_policy(UserName=policy_only, **deny(stack, action, resource))
+    stack.iam.put_user_policy(UserName=policy_only, **deny(action, resource))
     try:
         with Producer(stream, transport="in-process") as producer:
             # A push that is merely slow is no complaint.

@@ -101,7 +101,7 @@ def publish(deployed: Deployed, operation: str, **arguments: Any) -> Frame:
 
 
 def new_run(deployed: Deployed, **arguments: Any) -> tuple[str, str]:
-    """Open a run as root, so to speak: nothing of it is denied meanwhile."""
+    """Open a run; return its stream and its id."""
     stream = deployed.new_stream("iam")
     return stream, publish(deployed, "open", stream=stream, writer="w", **arguments)[
         "run"

@@ -55,7 +55,11 @@ TRUST = {
 INVOKE_ITSELF = {
     "Version": "2012-10-17",
     "Statement": [
-        {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "*:agent"}
+        {
+            "Effect": "Allow",
+            "Action": "lambda:InvokeFunction",
+            "Resource": "arn:aws:lambda:*:*:*:agent",
+        }
     ],
 }
 
@@ -68,9 +72,10 @@ def agent(stack: LocalStack) -> Iterator[str]:
     )["Role"]
     policy = stack.outputs["PublishInvokePolicyArn"]
     stack.iam.attach_role_policy(RoleName="agent", PolicyArn=policy)
-    itself = json.dumps(INVOKE_ITSELF).replace("*:agent", "arn:aws:lambda:*:*:*:agent")
     stack.iam.put_role_policy(
-        RoleName="agent", PolicyName="itself", PolicyDocument=itself
+        RoleName="agent",
+        PolicyName="itself",
+        PolicyDocument=json.dumps(INVOKE_ITSELF),
     )
     publish = stack.lambda_.get_function_configuration(
         FunctionName=stack.function("publish")

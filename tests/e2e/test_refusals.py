@@ -14,10 +14,11 @@ from typing import Any
 
 import jwt
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tailrace import tokens
 from tests.support.deployed import Deployed
-from tests.support.socket import Socket, open_socket, websockets
+from tests.support.socket import Socket, open_socket
 
 PLANTED = "planted-chunk-that-no-log-may-have"
 
@@ -66,7 +67,7 @@ def unsigned(deployed: Deployed) -> str:
 
 
 async def refused(deployed: Deployed, token: str | None, **options: Any) -> int:
-    with pytest.raises(websockets.InvalidStatus) as told:
+    with pytest.raises(InvalidStatus) as told:
         async with open_socket(deployed.stack.socket_url, token, **options):
             pass
     status: int = told.value.response.status_code

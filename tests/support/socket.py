@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 Frame = dict[str, Any]
@@ -142,6 +141,3 @@ class Watcher:
             self.ends[frame["run"]] = frame["end"]["reason"]
         self.seq = frame["next"] - 1
         return True
-
-
-__all__ = ["Socket", "Watcher", "open_socket", "websockets"]
