@@ -12,6 +12,8 @@ import { runId } from "./support/server.js";
 
 const README = readFileSync(new URL("../README.md", import.meta.url), "utf8");
 const STREAM = "chat:42";
+/** Time is real here: what never comes fails its test, instead of being waited for. */
+const timeout = 20_000;
 
 /** Every code block with the heading that it is under and its place there. */
 const snippets = [];
@@ -75,7 +77,11 @@ function page() {
   const end = (...how) => network.server.write(STREAM, () => log.end(...how));
   /** Settles when the page shows what it should. */
   const until = async (what) => {
-    while (!what()) await new Promise((resolve) => setTimeout(resolve, 2));
+    const late = clock.now() + timeout / 2;
+    while (!what()) {
+      assert.ok(clock.now() < late, `it never came: ${what}`);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
   };
   const text = (id) => document.querySelector(id).textContent;
   return { network, log, write, end, until, text };
@@ -210,12 +216,10 @@ test("every snippet is run", () => {
 });
 
 for (const snippet of snippets) {
-  test(`README: ${snippet.name}`, { timeout: 20_000 }, async () => {
-    const p = page();
-    try {
-      await CHECKS[snippet.name]({ snippet, ...p });
-    } finally {
+  test(`README: ${snippet.name}`, { timeout }, async (t) => {
+    t.after(() => {
       for (const client of clients.splice(0)) client.close();
-    }
+    });
+    await CHECKS[snippet.name]({ snippet, ...page() });
   });
 }

@@ -12,6 +12,8 @@ const { WebSocket = Package } = globalThis;
 const STREAM = "chat:42";
 const clock = { now: () => performance.now(), setTimeout, clearTimeout };
 const open = [];
+/** Sockets are real here: what never comes fails its test, instead of being waited for. */
+const timeout = 20_000;
 
 afterEach(async () => {
   for (const close of open.splice(0).reverse()) await close();
@@ -58,11 +60,15 @@ function connected({ port }, options = {}) {
 }
 
 const until = async (what) => {
-  while (!what()) await new Promise((resolve) => setTimeout(resolve, 2));
+  const late = clock.now() + timeout / 2;
+  while (!what()) {
+    assert.ok(clock.now() < late, `it never came: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
 };
 
 for (const handshake of ["subprotocol", "query"]) {
-  test(`an answer is read with the token as ${handshake}`, async () => {
+  test(`an answer is read with the token as ${handshake}`, { timeout }, async () => {
     const s = await listening();
     s.server.write(
       STREAM,
@@ -75,7 +81,7 @@ for (const handshake of ["subprotocol", "query"]) {
   });
 }
 
-test("whatever code a connection closes with, the answer is exact", async () => {
+test("whatever code a connection closes with, the answer is exact", { timeout }, async () => {
   const s = await listening();
   s.server.write(STREAM, (log) => log.open(runId(1)));
   const reader = connected(s).stream(STREAM);
@@ -98,7 +104,7 @@ test("whatever code a connection closes with, the answer is exact", async () => 
   assert.deepEqual(got, expected);
 });
 
-test("a server that refuses the token is told from one that is not there", async () => {
+test("a server that refuses the token is told from one that is not there", { timeout }, async () => {
   const refusing = await listening({ admit: () => false });
   let fetched = 0;
   const token = () => `fresh-${++fetched}`;
@@ -122,7 +128,7 @@ test("a server that refuses the token is told from one that is not there", async
   assert.equal(await text, "here");
 });
 
-test("closing the client in the middle of a handshake breaks nothing", async () => {
+test("closing the client in the middle of a handshake breaks nothing", { timeout }, async () => {
   const s = await listening();
   const client = connected(s);
   const text = client.stream(STREAM).text();
