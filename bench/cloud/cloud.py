@@ -33,7 +33,7 @@ MS = 1_000
 
 
 class Cloud:
-    """A world to run in: `with Cloud(1).open() as cloud: …; cloud.run(cloud_is_done)`.
+    """A world to run in: `with Cloud(1, cpu=…).open() as cloud: …; cloud.run(done)`.
 
     `lanes`: how many fan-outs may run side by side (shards times parallelization); None
     gives every stream a shard of its own, the dearest that can happen.

@@ -16,8 +16,6 @@ from typing import Any, Self
 
 import psutil
 
-from bench.rivals.work import now_us
-
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -209,6 +207,3 @@ def _memory(pids: Iterable[int]) -> float:
 def _busy() -> float:
     times = psutil.cpu_times()
     return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
-
-
-__all__ = ["Child", "Meter", "free_port", "now_us", "until_quiet"]

@@ -56,7 +56,6 @@ class Journal(MemoryLog):
 
     def __init__(self, path: Path, on_put: Callable[[Record], None]) -> None:
         super().__init__()
-        self._on_put: Callable[[Record], None] = lambda record: None
         if path.exists():
             for line in path.read_text().splitlines():
                 super().put(Record(*json.loads(line)))
