@@ -92,8 +92,8 @@ def _describe(thing: Any) -> Iterator[str]:
         yield f"```python\n{listed}\n```\n"
     if issubclass(thing, BaseException | dict):
         return
-    constructor = thing.__dict__.get("__init__") or getattr(thing, "__init__", None)
-    if constructor is not None and constructor.__doc__ and thing is not Event:
+    constructor = thing.__init__
+    if constructor.__doc__ and thing is not Event:
         if thing is tailrace.AsyncProducer:
             yield "Its arguments and attributes are those of `Producer`.\n"
         elif thing is not Consumption:
