@@ -13,6 +13,7 @@ from tailrace import rules
 from tailrace.consumer.wire import GATEWAY, decode, encode
 from tailrace.errors import TooLarge
 from tailrace.slices import merge
+from tests.support.strategies import JSON
 from tests.support.worlds import data, opened, stamp
 
 SLICE = {"type": "slice", "stream": "s", "run": "r", "seq": 1, "next": 3, "at": 1}
@@ -87,17 +88,13 @@ def test_anything_can_be_read(text: Any) -> None:
     decode(text)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
 NAMES = ["type", *SLICE, "chunks", "open", "end", "tails", "n", "time", *TAIL, "code"]
 
 
 @given(
     st.dictionaries(
         st.sampled_from(NAMES),
-        json_values | st.sampled_from(["slice", "synced", "subscribed", "error"]),
+        JSON | st.sampled_from(["slice", "synced", "subscribed", "error"]),
     )
 )
 def test_any_object_can_be_read(frame: dict[str, Any]) -> None:
