@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import "./support/seed.js";
 import { CALM, runId } from "./support/server.js";
 import { World } from "./support/world.js";
 
@@ -43,7 +44,7 @@ test("a chunk every second through the rotation is shown live, once, without a v
       // replay, which was posted beside the `synced` that closed it: a delay later at most.
       for (const { item, at } of shown) assert.ok(at - written.get(item) <= 3 * delay, `${item} was late`);
     }),
-    { numRuns: 12, includeErrorInReport: true },
+    { numRuns: 12 },
   );
 });
 
@@ -61,7 +62,7 @@ test("lost, repeated and reordered slices on both connections are repaired", () 
       world.check({ rest: true });
       assert.ok(world.connects >= 2);
     }),
-    { numRuns: 8, includeErrorInReport: true },
+    { numRuns: 8 },
   );
 });
 

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { LATE } from "../src/smooth.js";
 import { Network } from "./support/network.js";
+import "./support/seed.js";
 import { runId } from "./support/server.js";
 import { collect, started } from "./support/started.js";
 
@@ -69,7 +70,7 @@ test("whatever comes, it is shown in order, whole, and never more than half a se
         for (const { chunk, at } of r.shown) assert.ok(at - r.written.get(chunk) <= LATE + WAIT);
       },
     ),
-    { numRuns: 60, includeErrorInReport: true },
+    { numRuns: 60 },
   );
 });
 
