@@ -281,7 +281,9 @@ class Proxy:
             async with asyncio.timeout(self.life):
                 while True:
                     link.traffic.clear()
-                    await asyncio.wait_for(link.traffic.wait(), self.idle)
+                    # No `wait_for`: before Python 3.12 it may swallow a cancellation.
+                    async with asyncio.timeout(self.idle):
+                        await link.traffic.wait()
         await link.down.close(1001)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
