@@ -97,7 +97,8 @@ class Reader(asyncio.Protocol):
             self.done.set_result(why)
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
+        # A reader that was cut may still have been about to ask for something.
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
