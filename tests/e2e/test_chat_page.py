@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from playwright.async_api import Page, expect
 
@@ -11,6 +13,14 @@ pytest_plugins = ["tests.support.browser_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 WHOLE = "each word will be there once."
+
+
+async def until(page: Page, expression: str) -> None:
+    """Wait until it is so. The page allows no evaluated scripts, so that Playwright can
+    wait for no function there."""
+    async with asyncio.timeout(30):
+        while not await page.evaluate(expression):
+            await asyncio.sleep(0.05)
 
 
 async def ask(page: Page, question: str) -> None:
@@ -27,7 +37,6 @@ async def test_a_reload_in_mid_answer_loses_nothing(
     await page.get_by_text("A streamed answer breaks").wait_for()
     await page.reload()
     await page.get_by_text("A streamed answer breaks").wait_for()
-    # The page allows no evaluated scripts, so that no function can be waited for.
     await page.get_by_text(WHOLE).wait_for()
     (answer,) = await page.locator(".assistant").all_inner_texts()
     assert answer.count("It is 11 degrees in Kiel") == 1
@@ -83,16 +92,22 @@ async def test_who_scrolls_up_is_left_there_while_the_answer_grows(
     end = page.get_by_text(WHOLE)
     await end.first.wait_for()  # it was followed so far, or nothing could be scrolled
     await page.mouse.move(200, 200)
-    await page.mouse.wheel(0, -300)
-    await page.wait_for_timeout(200)
+    height = "document.documentElement.scrollHeight"
+    below = f"{height} - innerHeight - scrollY"
+    for _ in range(5):  # slowly: words come in between
+        await page.mouse.wheel(0, -20)
+        await asyncio.sleep(0.2)
+    await until(page, f"{below} > 200")
     before = await page.evaluate("scrollY")
     assert before > 0
-    await page.wait_for_timeout(1_500)
+    grown = await page.evaluate(height) + 100
+    await until(page, f"{height} > {grown}")
     assert await page.evaluate("scrollY") == before
     await page.mouse.wheel(0, 10_000)
-    await page.wait_for_timeout(2_000)
-    below = "document.documentElement.scrollHeight - innerHeight - scrollY"
-    assert await page.evaluate(below) < 80
+    await until(page, f"{below} < 80")
+    grown = await page.evaluate(height) + 100
+    await until(page, f"{height} > {grown}")
+    await until(page, f"{below} < 80")
 
 
 async def test_a_stop_that_reaches_nobody_says_so(

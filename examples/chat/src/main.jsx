@@ -68,8 +68,10 @@ function useFollowing() {
   useEffect(() => {
     let last = scrollY;
     const hear = () => {
-      const atEnd = innerHeight + scrollY > document.documentElement.scrollHeight - 80;
-      if (atEnd || scrollY < last) follows.current = atEnd;
+      const below = document.documentElement.scrollHeight - innerHeight - scrollY;
+      // Up, and not because the page became shorter: by the first pixel, or the next word would take back who scrolls slowly.
+      if (scrollY < last) follows.current = below < 2;
+      else if (below < 80) follows.current = true;
       last = scrollY;
     };
     addEventListener("scroll", hear, { passive: true });
