@@ -6,7 +6,7 @@ import { Flow } from "./flow.js";
 import { summary } from "./hops.js";
 import { Journal } from "./journal.js";
 import { Network } from "./network.js";
-import { $, enable, hide, isAtEnd, outcome, scrollToEnd, showHops } from "./screen.js";
+import { $, enable, follow, hide, outcome, scrollToEnd, showHops } from "./screen.js";
 
 /** @typedef {import("/tailrace/index.js").StreamEvent} StreamEvent */
 
@@ -135,13 +135,12 @@ function paint() {
   if (!waiting.length) return;
   const events = waiting;
   waiting = [];
-  const follows = isAtEnd();
   for (const event of events) {
     const via = event.via ?? "live";
     answer.append(textOf(event.chunk), via, event.received);
     view.count[via]++;
   }
-  if (follows) scrollToEnd();
+  follow();
   const { seq } = events[events.length - 1];
   $("fact-seq").textContent = String(seq);
   view.lastAt = client.time();

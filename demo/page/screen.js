@@ -3,13 +3,41 @@
 /** @param {string} id of an element that is in index.html */
 export const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
-/** Whether the reader follows the text: then what grows below must not be hidden. */
-export function isAtEnd() {
+function isAtEnd() {
   const { top } = $("end").getBoundingClientRect();
   return top < $("composer").getBoundingClientRect().top + 120;
 }
 
-export const scrollToEnd = () => $("end").scrollIntoView({ block: "end" });
+/** Whether the reader follows the text: then what grows below must not be hidden. */
+let follows = true;
+let last = 0;
+
+/** What scrolls: the stage, or in a narrow window the page. */
+function scroller() {
+  const stage = /** @type {Element} */ ($("end").closest(".stage"));
+  return getComputedStyle(stage).overflowY === "auto" ? stage : document.documentElement;
+}
+
+const onScroll = () => {
+  const { scrollTop, scrollHeight, clientHeight } = scroller();
+  // Up, and not because the text became shorter: by the first pixel, or the next piece would take back who scrolls slowly.
+  if (scrollTop < last) follows = scrollHeight - clientHeight - scrollTop < 2;
+  else if (isAtEnd()) follows = true;
+  last = scrollTop;
+};
+addEventListener("scroll", onScroll, { capture: true, passive: true });
+
+export function scrollToEnd() {
+  $("end").scrollIntoView({ block: "end" });
+  follows = true;
+  // It may have been up, from below the end.
+  last = scroller().scrollTop;
+}
+
+/** Shows what has grown at the end to who follows it. */
+export function follow() {
+  if (follows) scrollToEnd();
+}
 
 /**
  * The line below the answer, or none.
@@ -17,11 +45,10 @@ export const scrollToEnd = () => $("end").scrollIntoView({ block: "end" });
  * @param {string} [tone]
  */
 export function outcome(text, tone = "") {
-  const follows = isAtEnd();
   $("outcome").hidden = !text;
   $("outcome").dataset.tone = tone;
   $("outcome-text").textContent = text;
-  if (follows && text) scrollToEnd();
+  if (text) follow();
 }
 
 /**

@@ -243,3 +243,29 @@ async def test_text_of_a_model_is_text_whatever_it_looks_like(
     assert await page.locator("h1 *, #answer img, #answer script").count() == 0
     await page.get_by_role("button", name="Stop").click()
     await expect(page.locator("#outcome")).to_contain_text("Stopped")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_who_scrolls_up_slowly_is_left_there_while_the_answer_grows(
+    visitor: Visitor, demo_url: str, width: int
+) -> None:
+    page = await visitor.open(demo_url)
+    await page.set_viewport_size({"width": width, "height": 480})
+    await ask(page, "How does Tailrace work?")
+    top = "document.getElementById('{}').getBoundingClientRect().top"
+    place = top.format("question")
+    below = f"{top.format('end')} - {top.format('composer')}"
+    await shows(page, 900)
+    assert await page.evaluate(place) < 0, "it was not followed so far"
+    await page.mouse.move(200, 200)
+    for _ in range(5):  # pieces come in between
+        await page.mouse.wheel(0, -20)
+        await asyncio.sleep(0.2)
+    before = await page.evaluate(place)
+    length = len(await text(page))
+    await shows(page, length + 300)
+    assert await page.evaluate(place) == before
+    await page.mouse.wheel(0, 10_000)
+    await page.wait_for_function(f"() => {below} < 120")
+    await shows(page, length + 600)
+    assert await page.evaluate(below) < 120, "it is not followed again"
