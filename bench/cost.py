@@ -67,14 +67,14 @@ class Case:
         return ", ".join(parts)
 
 
-def words(number: int, shape: str) -> list[Any]:
+def words(number: int, shape: str, length: int) -> list[Any]:
     """Return an answer's tokens: about 5 bytes each, as English has them."""
     dice = random.Random(number)
     letters = "etaoinshrdlu"
     found: list[Any] = []
-    for _ in range(TOKENS):
-        length = dice.choice((2, 3, 3, 4, 4, 4, 5, 7))
-        word = " " + "".join(dice.choice(letters) for _ in range(length))
+    for _ in range(length):
+        size = dice.choice((2, 3, 3, 4, 4, 4, 5, 7))
+        word = " " + "".join(dice.choice(letters) for _ in range(size))
         if shape == "ui-message":
             found.append({"type": "text-delta", "id": "0", "delta": word})
         else:
@@ -121,7 +121,7 @@ def _play(cloud: Cloud, case: Case, number: int, abreast: int, length: int) -> N
             cloud,
             f"chat:{one:08d}",
             cloud.transport(case.way),
-            tokens=words(one, case.shape)[:length],
+            tokens=words(one, case.shape, length),
             rate=RATE,
             interval=case.interval_ms / 1000,
         )

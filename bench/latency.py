@@ -1,4 +1,5 @@
-"""How long from `write` to shown, on AWS: a MODEL, not a measurement.
+"""How long from `write` to shown, on AWS, and from coming back to all that was missed:
+a MODEL, not a measurement.
 
 The real producer, functions and consumer run in virtual time (`bench.cloud`); each hop
 takes what `bench.cloud.delays` says, and our code the CPU that `bench.cpu` measured, on
@@ -10,9 +11,10 @@ Lambda's share of a core. All functions are warm.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, Literal, get_args
 
 from bench import kept
 from bench.cloud.cloud import Cloud
@@ -26,6 +28,7 @@ from bench.cost import (
     TOKENS,
     WARMING,
     Case,
+    Mode,
     environment,
     words,
 )
@@ -81,22 +84,98 @@ def run(case: Case, delays: dict[str, Delay]) -> dict[str, list[float]]:
     }
 
 
-def _play(cloud: Cloud, case: Case, stream: str, length: int) -> tuple[Answer, Watcher]:
-    watcher = Watcher(cloud, f"{stream}:1", "user")
-    cloud.run(lambda: watcher.live)
-    answer = Answer(
+def _play(
+    cloud: Cloud, case: Case, stream: str, length: int, *, watchers: int = 1
+) -> tuple[Answer, Watcher]:
+    """Let an answer be written and watched; return it, and one who watched."""
+    there = [Watcher(cloud, f"{stream}:1", f"user-{n}") for n in range(watchers)]
+    cloud.run(lambda: all(one.live for one in there))
+    answer = _answer(cloud, case, f"{stream}:1", length)
+    cloud.run(lambda: answer.done and all(one.ended for one in there))
+    cloud.run_for(STAY_MS)
+    for one in there:
+        one.leave()
+    cloud.run_for(3_000)
+    return answer, there[0]
+
+
+def _answer(cloud: Cloud, case: Case, stream: str, length: int) -> Answer:
+    return Answer(
         cloud,
-        f"{stream}:1",
+        stream,
         cloud.transport(case.way),
-        tokens=words(1, case.shape)[:length],
+        tokens=words(1, case.shape, length),
         rate=RATE,
         interval=case.interval_ms / 1000,
     )
-    cloud.run(lambda: answer.done and watcher.ended)
-    cloud.run_for(STAY_MS)
-    watcher.leave()
-    cloud.run_for(3_000)
-    return answer, watcher
+
+
+Return = Literal["cut", "reload", "late"]
+"""A connection that breaks in mid-answer; a page that is loaded again, and comes a
+second after it went; one that comes when the answer has ended."""
+
+RETURNS = 5
+"""In each answer."""
+
+SETTLED_MS = 10_000
+"""A connection that lived so long is made anew without the patience that grows with
+each that did not (PROTOCOL.md §3.5, rule 8)."""
+
+
+def come_back(kind: Return, case: Case, delays: dict[str, Delay]) -> list[float]:
+    """Return ms: from a break to the first that was written behind it, and with it all
+    else that was missed; from a page's coming to all that the log had by then."""
+    waits: list[float] = []
+    for seed in range(ANSWERS):
+        cloud = Cloud(
+            seed, cpu=Cpu.measured(), delays=delays, environment=environment(case)
+        )
+        with cloud.open():
+            # Two at once, as are who goes and who comes.
+            _play(cloud, case, "warm", WARMING, watchers=2)
+            waits += _returns(cloud, kind, case)
+    return waits
+
+
+def _returns(cloud: Cloud, kind: Return, case: Case) -> Iterator[float]:
+    pause = SETTLED_MS if kind == "cut" else 1_000
+    length = RATE * RETURNS * (pause // 1_000 + 3)
+    watcher = first = _watch(cloud)
+    cloud.run(lambda: first.live)
+    answer = _answer(cloud, case, "chat:1", length)
+    if kind == "late":
+        cloud.run(lambda: answer.done)
+    for _ in range(RETURNS):
+        cloud.run_for(pause + 1_000 * cloud.kernel.dice("return").random())
+        if kind == "cut":
+            begun = cloud.kernel.now
+            watcher.cut()
+            last = _next(cloud)
+        else:
+            watcher.leave()
+            cloud.run_for(1_000)
+            begun, last = cloud.kernel.now, _last(cloud)
+            watcher = _watch(cloud)
+        cloud.run(partial(watcher.first_shown.__contains__, last))
+        # TCP and TLS, a round trip each.
+        secured = sum(cloud.draw("socket") for _ in range(4))
+        yield (watcher.first_shown[last] - begun + secured) / 1000
+
+
+def _watch(cloud: Cloud) -> Watcher:
+    return Watcher(cloud, "chat:1", "user")
+
+
+def _last(cloud: Cloud) -> int:
+    """Return where the last record begins of the stream that is watched here."""
+    return max(seq for stream, seq in cloud.put_at if stream == "chat:1")
+
+
+def _next(cloud: Cloud) -> int:
+    """Wait for another record; return where it begins."""
+    before = _last(cloud)
+    cloud.run(lambda: _last(cloud) > before)
+    return _last(cloud)
 
 
 def slower(factor: float) -> dict[str, Delay]:
@@ -128,6 +207,20 @@ def measure(given: list[Case]) -> list[dict[str, Any]]:
     return found
 
 
+def measure_returns() -> list[dict[str, Any]]:
+    found = []
+    for mode in get_args(Mode):
+        for kind in get_args(Return):
+            case = Case(mode, "in-process", 50)
+            ms = [
+                quantiles(come_back(kind, case, slower(factor)))
+                for factor in (1.0, 2.0)
+            ]
+            print(f"{case.name:40} {kind}: {ms}", flush=True)
+            found.append({"mode": mode, "kind": kind, "ms": ms})
+    return found
+
+
 def hops() -> list[dict[str, Any]]:
     return [
         {
@@ -145,11 +238,12 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     keep = parser.parse_args().keep
     found = measure(CASES)
+    returns = measure_returns()
     if keep:
         kept.save(
             "latency",
             "python -m bench.latency --keep",
-            {"slower": SLOWER, "hops": hops(), "cases": found},
+            {"slower": SLOWER, "hops": hops(), "cases": found, "returns": returns},
         )
 
 

@@ -96,6 +96,24 @@ def latency_poll() -> str:
     return table(head, rows)
 
 
+def latency_returns() -> str:
+    names = {
+        "cut": "a connection breaks in mid-answer, and the page knows",
+        "reload": "a page is loaded again in mid-answer",
+        "late": "a page comes when the answer has ended",
+    }
+    rows = [
+        [
+            names[one["kind"]],
+            NAMES[one["mode"], "in-process"],
+            *(_ms(ms) for ms in one["ms"]),
+        ]
+        for one in kept.load("latency")["returns"]
+    ]
+    head = ["p50 / p90 / p99, ms", "", "", "… assumed hops twice as slow"]
+    return table(head, rows)
+
+
 def latency_hops() -> str:
     rows = [
         [one["hop"], _ms(one["ms"]), f"{one['kind']}: {one['source']}"]
@@ -248,6 +266,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "latency": latency,
     "latency: targets": latency_targets,
     "latency: poll": latency_poll,
+    "latency: returns": latency_returns,
     "latency: hops": latency_hops,
     "cpu": cpu,
     "load": lambda: load("load"),

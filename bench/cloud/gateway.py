@@ -57,7 +57,7 @@ class Gateway:
 
         def arrive() -> None:
             if not cloud.limits.admit_handshake(cloud.kernel.now):
-                cloud.kernel.after(cloud.draw("socket"), watcher.refused, number)
+                cloud.kernel.after(cloud.draw("socket"), watcher.lost, number)
                 return
             cloud.tally["gateway.handshakes"] += 1
             cloud.functions.invoke("websocket", event, done)
@@ -102,7 +102,7 @@ class Gateway:
         many seconds."""
         cloud = self._cloud
         cloud.compute(cloud.cpu.push)
-        connection = self._connections[unquote(path.rsplit("/", 1)[1])]
+        connection = self._at(path)
         if connection.slow:
             cloud.kernel.wait(round(patience * 1_000_000))
             return None
@@ -117,6 +117,22 @@ class Gateway:
             self._deliver(connection, body.decode())
         cloud.kernel.wait(us - us // 2)
         return status
+
+    def end(self, path: str) -> int:
+        """Close a connection, as a function asks; return the HTTP status."""
+        cloud, connection = self._cloud, self._at(path)
+        cloud.compute(cloud.cpu.push)
+        cloud.kernel.wait(cloud.draw("post"))
+        if not connection.open:
+            return 410
+        self.close(connection)
+        cloud.kernel.after(
+            cloud.draw("socket"), connection.watcher.lost, connection.number
+        )
+        return 204
+
+    def _at(self, path: str) -> Connection:
+        return self._connections[unquote(path.rsplit("/", 1)[1])]
 
     def _deliver(self, connection: Connection, frame: str) -> None:
         cloud, size = self._cloud, len(frame.encode())

@@ -230,7 +230,7 @@ class Condition:
 
 
 class _Status:
-    """As much of urllib3's answer as a push looks at."""
+    """As much of urllib3's answer as the gateway looks at."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -238,8 +238,10 @@ class _Status:
 
 def _urlopen(cloud: Cloud) -> Callable[..., _Status]:
     def urlopen(pool: Any, method: str, url: str, **request: Any) -> _Status:
-        if method != "POST" or "/@connections/" not in url:
+        if "/@connections/" not in url:
             raise RuntimeError(f"{method} {pool.host}{url} is not there")
+        if method == "DELETE":
+            return _Status(cloud.gateway.end(url))
         patience = pool.timeout.read_timeout
         status = cloud.gateway.post(url, request["body"], patience)
         if status is None:

@@ -135,6 +135,9 @@ class Seat:
             {"n": 1, "exp": cloud.clock() // 1_000 + 900},
         )
 
+    def lost(self, number: int) -> None:
+        """Never come again."""
+
     def received(self, number: int, frame: str) -> None:
         slice_ = json.loads(frame)
         self.disordered += slice_["seq"] < self._next
@@ -186,6 +189,12 @@ class Watcher:
         for connection in self._sockets.values():
             connection.slow, connection.open = slow, slow
 
+    def cut(self) -> None:
+        """Lose the connection, and know it."""
+        for number, connection in list(self._sockets.items()):
+            self.cloud.gateway.close(connection)
+            self.lost(number)
+
     def leave(self) -> None:
         """Close the page."""
         for connection in list(self._sockets.values()):
@@ -197,6 +206,11 @@ class Watcher:
     def opened(self, connection: Connection, number: int) -> None:
         self._sockets[number] = connection
         self._tell("opened", number)
+
+    def lost(self, number: int) -> None:
+        """Learn that a handshake was refused, or that the connection is closed."""
+        self._sockets.pop(number, None)
+        self._tell("lost", number)
 
     def received(self, number: int, frame: str) -> None:
         decoded = decode_frame(frame)
@@ -258,6 +272,3 @@ class Watcher:
     def _token(self) -> None:
         token, exp = self.cloud.token(self.name, self.stream)
         self._tell("token", token, exp)
-
-    def refused(self, number: int) -> None:
-        self._tell("lost", number)
