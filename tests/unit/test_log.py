@@ -467,6 +467,36 @@ def test_an_expired_tail_still_numbers_and_only_an_open_follows(
     assert log.open(STREAM, "w", R2).seq == 3
 
 
+@pytest.mark.parametrize("reason", ["completed", "cancelled"])
+def test_a_shorter_retention_takes_no_run_its_end(world: World, reason: str) -> None:
+    """Else what is left looks like a run whose producer died, that may be claimed; and
+    the run before like the last. A stack may be deployed anew with another retention,
+    and a producer that is told of the tables has its own."""
+    shorter = Log(world.store, world.state, world.clock, retention=60, lease=30)
+    begun = world.log.open(STREAM, "w1", run_id(1))
+    if reason == "completed":
+        shorter.end(STREAM, begun.run, "w1", begun.next, "completed")
+    else:
+        shorter.cancel(STREAM, begun.run)
+    behind = shorter.open(STREAM, "w2", run_id(2))
+    last = shorter.end(STREAM, behind.run, "w2", behind.next, "completed")
+    world.clock.advance(61)
+    delete_expired(world)
+    assert shorter.look(STREAM).tail == last
+    with pytest.raises(Superseded):
+        shorter.claim(STREAM, begun.run, "w3")
+    world.clock.advance(world.log.retention)
+    delete_expired(world)
+    assert world.records() == []
+
+
+def delete_expired(world: World) -> None:
+    """Do what TTL does."""
+    for record in world.records():
+        if record.expired(world.clock()):
+            world.store.remove(STREAM, record.seq)
+
+
 def test_a_repeat_with_more_in_it_puts_nothing_behind_what_has_expired(
     log: Log, world: World
 ) -> None:

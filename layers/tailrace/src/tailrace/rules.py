@@ -67,7 +67,7 @@ def open_after(
         index=0,
         at=stamp.at,
         lease=stamp.lease,
-        expires_at=stamp.expires_at,
+        expires_at=_expires_at(tail, stamp),
         shared=shared,
         meta=meta,
         prev=tail.run if tail else None,
@@ -117,12 +117,18 @@ def _follow(
         index=tail.chunks_in,
         at=stamp.at,
         lease=stamp.lease,
-        expires_at=stamp.expires_at,
+        expires_at=_expires_at(tail, stamp),
         shared=tail.shared,
         chunks=chunks,
         reason=reason,
         message=message,
     )
+
+
+def _expires_at(tail: Record | None, stamp: Stamp) -> int:
+    """Return when a record behind the tail may go: not before the tail, else a
+    retention that was shortened would take the end of a run and leave its beginning."""
+    return max(stamp.expires_at, tail.expires_at) if tail else stamp.expires_at
 
 
 # ---- rule 2: the loser reads the winner ----------------------------------------------
