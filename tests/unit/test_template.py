@@ -630,6 +630,11 @@ def test_what_is_refused_without_an_error_is_on_the_dashboard() -> None:
         assert ["Tailrace", name, "service", "${AWS::StackName}"] in drawn()
 
 
+def test_stacks_of_one_name_in_two_regions_have_a_dashboard_each() -> None:
+    name = properties("Dashboard")["DashboardName"]
+    assert name == {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}
+
+
 def spelt_out(metrics: list[list[Any]]) -> Iterator[list[str]]:
     """Return metrics without CloudWatch's "." and "...", which repeat what is above."""
     above: list[str] = []
@@ -681,6 +686,17 @@ def test_what_the_layer_leaves_out_the_runtime_brings() -> None:
 
 
 # --- what is documented -----------------------------------------------------------
+
+
+def test_the_longest_name_of_a_stack_is_documented() -> None:
+    names = [
+        properties(f"{function}Function")["FunctionName"] for function in FUNCTIONS
+    ]
+    added = max(
+        len(name["Fn::Sub"].removeprefix("${AWS::StackName}")) for name in names
+    )
+    text = f"at most {64 - added} characters: a function's has 64"
+    assert text in (ROOT / "docs" / "deploy.md").read_text()
 
 
 def test_every_parameter_output_and_alarm_is_documented() -> None:
