@@ -1,7 +1,7 @@
 """The process of the local AWS: ministack, and what API Gateway adds to it.
 
 Runs in the environment of the functions (see local_aws.py), where nothing of this
-repository can be imported. Six things are added to the emulator:
+repository can be imported. Seven things are added to the emulator:
 
 - a web page may use the socket, and nothing else: the emulator itself lets every page
   in, and so any could run functions on this machine;
@@ -12,7 +12,10 @@ repository can be imported. Six things are added to the emulator:
 - events of sockets may be served by several processes side by side, as Lambda does it,
   where the emulator has one that takes them one by one;
 - a condition of the template may split a parameter: what it selects of that is taken
-  for empty, so that a function is to be named by its name, not its ARN.
+  for empty, so that a function is to be named by its name, not its ARN;
+- a stack that is deployed anew may change its event source mappings: the emulator keeps
+  the size of a batch as the text that a parameter is, and the alias that the function
+  was named by, and then serves no feed any more.
 """
 
 import os
@@ -28,8 +31,8 @@ from typing import Any
 from ministack import app as emulator
 from ministack.core import lambda_runtime
 from ministack.core.lambda_runtime import Worker
-from ministack.services import apigateway
-from ministack.services.cloudformation import engine
+from ministack.services import apigateway, lambda_svc
+from ministack.services.cloudformation import engine, provisioners
 
 FRAME_BYTES = 32 * 1024
 
@@ -62,6 +65,22 @@ def let_a_condition_split() -> None:
         return "" if isinstance(items, dict) else select(index, items)
 
     engine._select = select_or_nothing
+
+
+def let_a_mapping_change() -> None:
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
+    update = handlers["update"]
+
+    def update_wholly(
+        id: str, old: dict[str, Any], new: dict[str, Any], stack: str
+    ) -> Any:
+        new = {**new, "BatchSize": int(new["BatchSize"])}
+        updated = update(id, old, new, stack)
+        _, alias = lambda_svc._resolve_name_and_qualifier(new["FunctionName"])
+        lambda_svc._esms[updated[0]]["Qualifier"] = alias
+        return updated
+
+    handlers["update"] = update_wholly
 
 
 def limit_sockets() -> None:
@@ -164,6 +183,7 @@ if __name__ == "__main__":
     limit_sockets()
     refuse_pages()
     let_a_condition_split()
+    let_a_mapping_change()
     serve_sockets_side_by_side(int(os.environ["SOCKET_PROCESSES"]))
     keep_what_functions_write(Path("functions"))
     emulator.main()

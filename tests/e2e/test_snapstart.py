@@ -18,8 +18,7 @@ import pytest
 from demo.local_aws import REGION
 from demo.stack import FunctionName, LocalStack, build, deploy, local_stack
 from tests.support.deployed import Deployed
-from tests.support.runs import Run, ended, together
-from tests.support.socket import Watcher
+from tests.support.runs import an_answer_is_pushed
 
 FUNCTIONS: tuple[FunctionName, ...] = ("websocket", "publish", "fanout")
 
@@ -52,20 +51,6 @@ def snapshots(stack: LocalStack) -> dict[FunctionName, Any]:
             FunctionName=name(function), Qualifier="live"
         )
     return found
-
-
-async def answers(stack: LocalStack) -> None:
-    """See that an answer is shown to who watches it."""
-    deployed = Deployed(stack)
-    run = Run(deployed, deployed.new_stream(), 20)
-    watcher = Watcher(stack.socket_url, deployed.token(run.stream), run.stream)
-
-    async def write() -> None:
-        await watcher.has(0)
-        await run.write_all()
-
-    await together(watcher.watch(ended), write())
-    assert watcher.chunks == {run.run: run.chunks}
 
 
 def test_the_invoke_policy_is_for_the_snapshot_and_for_the_function(
@@ -106,7 +91,7 @@ async def test_frames_calls_and_the_change_feed_start_the_snapshot(
             FunctionName=name(function), Handler="nothing.here"
         )
     try:
-        await answers(stack)
+        await an_answer_is_pushed(Deployed(stack))
     finally:
         for function in FUNCTIONS:
             stack.lambda_.update_function_configuration(
@@ -126,7 +111,7 @@ async def test_a_parameter_that_changes_is_in_the_next_snapshot(
         kept = {one["Version"] for one in listed["Versions"]}
         assert kept == {"$LATEST", version["Version"]}, "old snapshots are paid for"
         assert before[function]["Version"] not in kept
-    await answers(changed)
+    await an_answer_is_pushed(Deployed(changed))
 
 
 async def test_it_can_be_switched_off_and_on_again(stack: LocalStack) -> None:
@@ -135,7 +120,7 @@ async def test_it_can_be_switched_off_and_on_again(stack: LocalStack) -> None:
     for function in FUNCTIONS:
         versions = off.lambda_.list_versions_by_function(FunctionName=name(function))
         assert [one["Version"] for one in versions["Versions"]] == ["$LATEST"]
-    await answers(off)
+    await an_answer_is_pushed(Deployed(off))
     on = again(stack, SnapStart="On")
     snapshots(on)
-    await answers(on)
+    await an_answer_is_pushed(Deployed(on))

@@ -67,6 +67,25 @@ async def together(*work: Coroutine[Any, Any, Any]) -> None:
             group.create_task(one)
 
 
+async def an_answer_is_pushed(deployed: Deployed) -> None:
+    """See it of one who was there before the answer, and so asks for nothing unless it
+    sees a gap."""
+    stream = deployed.new_stream()
+    watcher = Watcher(deployed.stack.socket_url, deployed.token(stream), stream)
+
+    async def write() -> Run:
+        await watcher.has(0)
+        run = await asyncio.to_thread(Run, deployed, stream, 20)
+        await run.write_all()
+        return run
+
+    async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as group:
+        group.create_task(watcher.watch(ended))
+        writing = group.create_task(write())
+    run = writing.result()
+    assert watcher.chunks == {run.run: run.chunks}
+
+
 async def every_kind_of_consumer_has_all(deployed: Deployed) -> None:
     """See it of one there from the start, two tabs at once, one that joins in the
     middle, one whose socket is cut five times, and one that comes after the end."""

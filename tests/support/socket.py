@@ -99,15 +99,19 @@ class Watcher:
                 elif kind == "subscribed":
                     if self.seq is None:
                         self.seq = frame["from"]
+                    async with self.progress:
+                        self.progress.notify_all()
                     if frame["more"] or self.seq < frame["tail"]:
                         await self._ask(socket)
                 else:
                     assert kind != "error", frame
 
     async def has(self, chunks: int) -> None:
-        """Wait until it has so many chunks, of whatever runs."""
+        """Wait until it is subscribed, and has so many chunks, of whatever runs."""
         async with asyncio.timeout(TIMEOUT), self.progress:
-            await self.progress.wait_for(lambda: self.count >= chunks)
+            await self.progress.wait_for(
+                lambda: self.seq is not None and self.count >= chunks
+            )
 
     @property
     def count(self) -> int:
