@@ -156,6 +156,13 @@ def test_every_call_can_be_repeated(api: Api) -> None:
         assert api.records() == records
 
 
+def test_what_a_newer_caller_adds_to_a_call_is_ignored(api: Api) -> None:
+    """But not an operation of which this version knows nothing."""
+    opened = api.call("open", **BASE, newer=True)
+    assert opened == api.call("open", **BASE)
+    assert api.call("newer", **BASE)["error"]["code"] == "invalid"
+
+
 def test_a_claim_tells_what_is_in_and_can_be_repeated(opened: Api) -> None:
     opened.call("append", **BASE, seq=2, chunks=["a", "b"])
     claim = {**BASE, "writer": "w2", "seq": 4}

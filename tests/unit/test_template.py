@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
@@ -507,6 +508,74 @@ def test_with_snapstart_all_that_starts_a_function_starts_its_snapshot() -> None
         assert source()["Outputs"][f"{name}Name"]["Value"] == told
     variables = properties("PublishFunction")["Environment"]["Variables"]
     assert one_of(variables["TAILRACE_FANOUT_FUNCTION"]) == told
+
+
+# --- what another deployment replaces ---------------------------------------------
+
+KEPT = {
+    "Log": {
+        "KeySchema": [
+            {"AttributeName": "stream", "KeyType": "HASH"},
+            {"AttributeName": "seq", "KeyType": "RANGE"},
+        ]
+    },
+    "State": {
+        "KeySchema": [
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ]
+    },
+    "KeyRing": {},
+    "SocketApi": {"ProtocolType": "WEBSOCKET"},
+    "SocketApiv1Stage": {"ApiId": {"Ref": "SocketApi"}, "StageName": "v1"},
+    "WebsocketFunction": {"FunctionName": {"Fn::Sub": "${AWS::StackName}-websocket"}},
+    "PublishFunction": {"FunctionName": {"Fn::Sub": "${AWS::StackName}-publish"}},
+    "FanoutFunction": {"FunctionName": {"Fn::Sub": "${AWS::StackName}-fanout"}},
+    "FanoutFunctionChangeFeed": {
+        "EventSourceArn": {"Fn::GetAtt": ["Log", "StreamArn"]},
+        "StartingPosition": "TRIM_HORIZON",
+    },
+    "PublishInvokePolicy": {
+        "Description": "For producers that publish through the publish function"
+    },
+    "PublishInProcessPolicy": {
+        "Description": (
+            "For producers that write the log themselves, with the Python SDK"
+        )
+    },
+    "FeedFailures": {},
+}
+
+
+def fixed(name: str) -> dict[str, Any]:
+    """Return those properties of a resource that CloudFormation cannot change: it makes
+    another resource where one differs, and deletes this."""
+    resource = translated()[name]
+    schemas = PROVIDER_SCHEMA_MANAGER
+    schema = schemas.get_resource_schema("us-east-1", resource["Type"]).schema
+    pointers = schema.get("createOnlyProperties", []) + schema.get(
+        "conditionalCreateOnlyProperties", []
+    )
+    names = {pointer.split("/")[2] for pointer in pointers}
+    return {one: value for one, value in resource["Properties"].items() if one in names}
+
+
+def test_no_version_replaces_what_holds_data_or_is_known_elsewhere() -> None:
+    """A policy that is replaced cannot be deleted while it is attached, and what it
+    exports not be changed while it is imported. Nor may one of these be renamed here.
+    Whoever must change this says in the CHANGELOG what becomes of what is there."""
+    assert {name: fixed(name) for name in KEPT} == KEPT
+
+
+def test_no_parameter_replaces_anything_but_a_snapshot_and_who_may_start_it() -> None:
+    snapshots = {f"{function}Version" for function in FUNCTIONS}
+    permissions = set(of_type("AWS::Lambda::Permission"))
+    replaced = {name for name in translated() if set(depends(fixed(name)))}
+    assert replaced == snapshots | permissions
+    aliases = {f"{function}Alias" for function in FUNCTIONS}
+    chats = {"Repairs", "RepairFailures", "RepairsMapping", "RepairFailuresAlarm"}
+    comes_and_goes = {name for name, one in translated().items() if "Condition" in one}
+    assert comes_and_goes == snapshots | aliases | chats
 
 
 # --- parameters -------------------------------------------------------------------
