@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+from samcli.cli.types import CfnParameterOverridesType
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
@@ -591,6 +593,19 @@ def test_every_parameter_is_described_and_has_a_default_it_allows() -> None:
             assert default in parameter["AllowedValues"], name
         if "MinValue" in parameter:
             assert parameter["MinValue"] <= default <= parameter["MaxValue"], name
+
+
+def test_a_parameter_is_emptied_as_it_is_documented() -> None:
+    """`JobFunction=` is refused by sam, and the shell eats what quotes it can."""
+    document = (ROOT / "docs" / "deploy.md").read_text()
+    emptied: dict[str, str] = {}
+    for given in re.findall(
+        r'^ +make deploy PARAMETERS="(.*)"$', document, re.MULTILINE
+    ):
+        words = shlex.split(given.replace('\\"', '"'))
+        emptied |= CfnParameterOverridesType().convert(words, None, None)
+    assert emptied["JobFunction"] == ""
+    assert emptied.keys() <= source()["Parameters"].keys()
 
 
 @pytest.mark.parametrize(
