@@ -617,8 +617,8 @@ def gave_up(cause: Exception) -> Unavailable:
     return error
 
 
-def client_error(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "no\nway"}}, "Invoke")
+def client_error(code: str, operation: str = "Invoke") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no\nway"}}, operation)
 
 
 @pytest.mark.parametrize(
@@ -644,6 +644,9 @@ def client_error(code: str) -> ClientError:
         (CredentialRetrievalError(provider="p", error_msg="m"), 3, "log in"),
         (InvalidRegionError(region_name="no where"), 3, "region"),
         (client_error("AccessDeniedException"), 3, "policies"),
+        # None of the stack's policies allows these.
+        (client_error("AccessDenied", "DescribeStacks"), 3, "cloudformation:"),
+        (client_error("AccessDeniedException", "GetSecretValue"), 3, "KeyRingArn"),
         (client_error("ExpiredTokenException"), 3, "log in"),
         (client_error("ResourceNotFoundException"), 3, "region"),
         (client_error("Strange"), 3, None),

@@ -63,6 +63,12 @@ _AWS_HINTS = {
     "InvalidClientTokenId": "are these credentials for this account, and current?",
     "UnrecognizedClientException": "are these credentials current?",
 }
+# What none of the stack's policies allows.
+_RIGHTS = {
+    "DescribeStacks": "allow cloudformation:DescribeStacks, or set for each part its"
+    " TAILRACE_… variable",
+    "GetSecretValue": "allow secretsmanager:GetSecretValue on the output KeyRingArn",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,10 @@ def explain(error: BaseException) -> Failure | None:
         about = error.response.get("Error", {})
         code = str(about.get("Code", ""))
         line = f"AWS refused {error.operation_name}: {about.get('Message') or code}"
-        return Failure(NOT_ALLOWED, _line(line), _AWS_HINTS.get(code))
+        hint = _AWS_HINTS.get(code)
+        if code.startswith("AccessDenied"):
+            hint = _RIGHTS.get(error.operation_name, hint)
+        return Failure(NOT_ALLOWED, _line(line), hint)
     if isinstance(error, ConnectionError | HTTPClientError):
         return Failure(UNAVAILABLE, _line(str(error)), _HINTS["unavailable"])
     if isinstance(error, BotoCoreError):  # of a login, or of what is configured
