@@ -760,6 +760,34 @@ def test_all_requests_of_a_connection_that_is_slow_are_left_to_repairs() -> None
     hang_twice(stage)
 
 
+def test_no_batch_reads_a_long_run_again_for_who_takes_none_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that does not read its socket would have each batch read, and compact,
+    all of it; and whoever else is in the batch would wait."""
+    stage = halfway()
+    stage.work(*("b" * 200))
+    stage.feed()
+    stage.outcomes = [Push.DONE, Push.THROTTLED, Push.THROTTLED]
+    stage.say({**RESUME, "requestId": "r2"})
+    stage.state.remove_request(STREAM, "c1", "r1")
+    ((repair, seconds),) = [ask for ask in stage.repairs.asked if ask[0].watch is None]
+    stage.work("c", "c", "c")
+    new = stage.records()[stage.fed :]
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.store, "range", lambda *_: pytest.fail("reads the log"))
+        for record in new:
+            stage.delivery.deliver({STREAM: [record]}, stage.clock() + 10_000)
+    stage.fed += len(new)
+    stage.clock.advance(seconds)
+    stage.chats.look_after(repair)
+    row = stage.row("r2")
+    assert row is not None
+    assert row.seq == stage.records()[-1].next
+    stage.work("d")
+    assert brief(stage.feed()) == [4], "the head is one chunk, and three came behind"
+
+
 def test_what_fails_just_after_a_repair_is_repaired_too() -> None:
     """A repair that is done is on its way no more."""
     stage = halfway()

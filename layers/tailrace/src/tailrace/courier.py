@@ -21,6 +21,8 @@ from .watchers import Request
 # A repair is asked for once in its delay and this, however many pushes fail meanwhile.
 _REPAIR_MS = 5_000
 FIRST_REPAIR_SECONDS = 1
+# How many seqs a batch reads again for a request that lags. A repair holds up nobody.
+_NEAR = 100
 
 
 @dataclass(slots=True)
@@ -58,11 +60,14 @@ class Courier:
         self, request: Request, records: Sequence[Record] | None, deadline: int
     ) -> Carried:
         """Push what these records, in order, and the log before them have for the
-        request (without them, all that the log has); if that fails, see to it that it
-        is tried again.
+        request (without them, all that the log has); if that fails, or much of the log
+        would have to be read, see to it that it is tried again.
 
         `deadline` (ms): no push is begun after it.
         """
+        if records and records[0].seq > request.seq + _NEAR:
+            self.repair(request)
+            return Carried()
         needed = None if records is None else self._needed(request, records)
         carried = self.carry(request, needed, deadline)
         if carried.outcome is not Push.DONE:
