@@ -360,6 +360,22 @@ def test_what_a_resume_reads_is_accounted_and_not_what_it_sends(
     assert stage.state.spend("u7", stage.clock() // 60_000, 0, 0) > 200_000
 
 
+def test_an_answer_that_a_send_repeats_is_accounted(stage: ChatStage) -> None:
+    """Its job counts no repeat: to show a whole answer again is to replay it."""
+    stage.say(SEND)
+    stage.work(*["x" * 20_000] * 250, end="completed")
+    stage.feed()
+    for _ in range(5):
+        assert brief(stage.say(SEND))[-1] == "end"
+    (refused,) = stage.say(SEND)
+    assert (refused["code"], refused["requestId"]) == ("unavailable", "r1")
+    stage.say({**SEND, "requestId": "r2"})
+    assert len(stage.jobs.events) == 2, "what begins an answer replays nothing"
+    stage.clock.advance(60)
+    stage.work(end="completed")
+    assert "end" in brief(stage.say({**SEND, "requestId": "r2"}))
+
+
 def test_a_late_batch_is_not_taken_for_all_that_a_resume_begins_with(
     stage: ChatStage,
 ) -> None:

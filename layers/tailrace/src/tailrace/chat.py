@@ -26,6 +26,7 @@ from .errors import (
 )
 from .log import Log, Look
 from .ports import Count, Gateway, Jobs, Push, Repair, Repairs, State
+from .quotas import Budget
 from .records import Record
 from .watchers import TAKEN, Connection, Request
 
@@ -80,7 +81,11 @@ class Chats:
     # ---- frames ----------------------------------------------------------------------
 
     def send(
-        self, connection: Connection, frame: frames.Send, expires_at: int
+        self,
+        connection: Connection,
+        frame: frames.Send,
+        expires_at: int,
+        budget: Budget,
     ) -> Record:
         """Start an answer; return the `open` of its run, or, if the frame is repeated,
         a later record. Where it is the AI SDK's, also serve it to the connection."""
@@ -92,6 +97,8 @@ class Chats:
         opened, begun = self._open(connection.rights.sub, frame)
         request = None
         if served:
+            if begun:
+                _check_budget(budget)
             until = self._log.clock() + START_SECONDS * 1000
             request = self._store(
                 self._request(connection, frame, opened),
@@ -104,19 +111,24 @@ class Chats:
         if not begun:
             self._start(connection.rights.sub, frame, opened, request)
         if request is not None:
-            self._bring(request, None if begun else [opened])
+            budget.bytes += self._bring(request, None if begun else [opened]).bytes
         return opened
 
     def resume(
-        self, connection: Connection, frame: frames.Resume, expires_at: int
-    ) -> Carried:
+        self,
+        connection: Connection,
+        frame: frames.Resume,
+        expires_at: int,
+        budget: Budget,
+    ) -> None:
         """Serve the run that is active to the connection, from its first chunk."""
+        _check_budget(budget)
         _check(connection.rights.read, "read", frame.stream)
         look = self._log.look(frame.stream)
         if look.tail is None or not look.active:
             none = dialect.answer("no-active", frame.request)
             self.tell(connection.id, frame.request, none)
-            return Carried()
+            return
         self._check_room(connection, frame)
         head = self._run_up_to(look.tail)
         shift = dialect.shift_of(head)
@@ -128,12 +140,12 @@ class Chats:
         # The row before the log is read for its answer, so that what is appended
         # between is pushed.
         stored = self._store(request, look, expires_at)
-        carried = Carried() if stored is None else self._bring(stored, None)
-        if stored is None and self._cancels(connection, frame.stream):
+        if stored is not None:
+            budget.bytes += self._bring(stored, None).bytes
+        elif self._cancels(connection, frame.stream):
             self._log.cancel(frame.stream, look.tail.run)
         # Reading is what it costs, however little compaction leaves of it.
-        carried.bytes += sum(chunks.size(record.chunks) for record in head)
-        return carried
+        budget.bytes += sum(chunks.size(record.chunks) for record in head)
 
     def abort(self, connection: Connection, frame: frames.Abort) -> None:
         """Let go of a request. The answer goes on, unless the stack says otherwise."""
@@ -354,6 +366,11 @@ class Chats:
             raise TooMany(
                 f"more than {MAX_REQUESTS} requests at a time", limit=MAX_REQUESTS
             )
+
+
+def _check_budget(budget: Budget) -> None:
+    if budget.stopped:
+        raise NotNow("too much was replayed; ask again in a minute")
 
 
 def _check(grants: tuple[str, ...], what: str, stream: str) -> None:

@@ -217,12 +217,12 @@ class Session:
             chats.abort(connection, frame)
         elif isinstance(frame, frames.Resume):
             budget = self._new_budget(connection)
-            if budget.stopped:
-                raise NotNow("too much was replayed; ask again in a minute")
-            budget.bytes = chats.resume(connection, frame, self._expires_at()).bytes
+            chats.resume(connection, frame, self._expires_at(), budget)
             self._account(connection, budget)
         else:
-            opened = chats.send(connection, frame, self._expires_at())
+            budget = self._new_budget(connection)
+            opened = chats.send(connection, frame, self._expires_at(), budget)
+            self._account(connection, budget)
             if frame.n is not None:
                 self._answer(
                     connection.id,
