@@ -191,6 +191,28 @@ def test_a_request_that_is_slow_is_marked(state: Any) -> None:
     assert list(state.subscribers("s")) == []
 
 
+def test_who_is_slow_is_marked_with_all_that_the_connection_has(state: Any) -> None:
+    """Its other streams would wait for it as well."""
+    for id in ("c1", "c2"):
+        state.put_connection(Connection(id, RIGHTS), LATER)
+        state.subscribe(subscription(id, n=1), LATER)
+        state.subscribe(subscription(id, n=2, stream="t"), LATER)
+        state.put_request(request(id, stream="u"), LATER)
+    state.mark_slow(subscription(n=2), 1_764_547_200_123)
+    for stream in ("s", "t", "u"):
+        assert {one.slow_until for one in state.subscribers(stream)} == {0}, "too old"
+    for one, until in (
+        (subscription(n=1), 1_764_547_200_123),
+        (request(stream="u"), 7),
+    ):
+        state.mark_slow(one, until)
+        for stream in ("s", "t", "u"):
+            found = {
+                row.connection: row.slow_until for row in state.subscribers(stream)
+            }
+            assert found == {"c1": until, "c2": 0}
+
+
 def test_a_lease_belongs_to_one_writer_of_one_run(state: Any) -> None:
     state.put_lease("s", "r", "w", Lease(5, handed_over=False), LATER)
     state.put_lease("s", "r", "w", Lease(7, handed_over=True), LATER)

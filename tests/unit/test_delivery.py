@@ -13,7 +13,7 @@ import pytest
 from tailrace.delivery import PASS_OVER_MS, Delivery
 from tailrace.errors import TailraceError, Unavailable
 from tailrace.ports import Push
-from tailrace.watchers import Subscription
+from tailrace.watchers import Connection, Rights, Subscription
 from tests.support.worlds import STREAM, World, one_by_one, run_id
 
 R1 = run_id(1)
@@ -196,6 +196,27 @@ def test_a_slow_connection_holds_up_the_others_twice(stage: Stage) -> None:
     stage.state.subscribe(Subscription(STREAM, "slow", 2, 2**40), 0)
     stage.deliver()
     assert len(tries) == 4, "who asks may still read nothing"
+
+
+def test_a_slow_connection_holds_up_the_others_twice_however_many_it_watches(
+    stage: Stage,
+) -> None:
+    """Each of its streams would wait for it anew."""
+    names = [f"chat:{number}" for number in range(20)]
+    stage.state.put_connection(Connection("slow", Rights("u7", 2**40)), 2**40)
+    for name in names:
+        stage.subscribe("slow", "fine", stream=name)
+        stage.write(stream=name)
+    tries: list[str] = []
+
+    def hangs(connection: str, frame: str) -> Push:
+        tries.append(connection)
+        return Push.SLOW if connection == "slow" else Push.DONE
+
+    stage.gateway.push = hangs  # type: ignore[method-assign]
+    for name in names:
+        stage.deliver(name)
+    assert (tries.count("slow"), tries.count("fine")) == (2, 20)
 
 
 def test_one_hiccup_costs_a_connection_nothing(stage: Stage) -> None:

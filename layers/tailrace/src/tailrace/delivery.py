@@ -243,10 +243,10 @@ class Delivery:
             self._count("SlicesDropped", len(frames) - pushed)
         if outcome is Push.SLOW:
             self._count("ConnectionsSlow", 1)
-        for subscription, _ in queue:
-            if outcome is Push.SLOW:
-                self._note_slow(subscription)
-            elif outcome is Push.GONE:
+        if outcome is Push.SLOW:
+            self._note_slow(max((one for one, _ in queue), key=lambda s: s.slow_until))
+        elif outcome is Push.GONE:
+            for subscription, _ in queue:
                 with contextlib.suppress(Unavailable):
                     self._state.drop(subscription)
         return outcome

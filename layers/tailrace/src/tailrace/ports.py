@@ -96,7 +96,7 @@ class State(Protocol):
 
     def mark_slow(self, one: Subscription | Request, until: int) -> None:
         """Set `slow_until` (ms) of a request, or of a subscription if it is still the
-        version given."""
+        version given; and of all that its connection has besides."""
 
     def put_request(self, request: Request, expires_at: int) -> Request | None:
         """Store a request, unless the connection has one of that name; return what is

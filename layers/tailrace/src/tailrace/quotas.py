@@ -91,8 +91,8 @@ class Budget:
         self.stopped = False
         self.failed = False
         self.gone = False
-        # The streams by which the connection was slow.
-        self.slow: list[str] = []
+        # A stream by which the connection is said to be slow.
+        self.slow: str | None = None
 
     def take(self, frame: str, now: int, read: int = 0) -> bool:
         """Whether the frame may still be sent; if not, the answer has stopped. `read`:

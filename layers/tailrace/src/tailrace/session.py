@@ -322,7 +322,7 @@ class Session:
         if new and self._direct and replay.at > self._clock() - RECENT_MS:
             facts["again"] = AGAIN_MS
         if there is not None and there.slow_until:
-            budget.slow.append(stream)
+            budget.slow = stream
             if there.slow_until > self._clock():
                 # What is appended until it is pushed to again, it has to ask for.
                 facts["again"] = AGAIN_MS
@@ -340,11 +340,11 @@ class Session:
         """Push what closes an answer. Who has taken all of it is not slow any more."""
         if budget.gone:
             return
-        if self._push(connection.id, told) is Push.DONE and not budget.failed:
-            for stream in budget.slow:
-                row = Subscription(stream, connection.id, n, connection.rights.exp)
-                with contextlib.suppress(Unavailable):
-                    self._state.mark_slow(row, 0)
+        pushed = self._push(connection.id, told)
+        if budget.slow is not None and pushed is Push.DONE and not budget.failed:
+            row = Subscription(budget.slow, connection.id, n, connection.rights.exp)
+            with contextlib.suppress(Unavailable):
+                self._state.mark_slow(row, 0)
 
     def _put_connection(self, id: str, rights: Rights) -> None:
         self._state.put_connection(Connection(id, rights), self._expires_at())

@@ -116,6 +116,7 @@ def _record(item: Item) -> Record:
 _SUBSCRIBERS = 1_000
 _CONNECTION = "connection"
 _NOT_LATER = "attribute_not_exists(#n) OR #n <= :n"
+_SLOW_UNTIL = "SET #slow_until = :until"
 _GRANTS = ("read", "cancel", "send")
 
 
@@ -282,16 +283,37 @@ class DynamoDBState(RequestRows):
 
     def mark_slow(self, one: Subscription | Request, until: int) -> None:
         if isinstance(one, Request):
-            self._alter(one, HERE, slow_until=until)
+            marked = self._mark_request(one.stream, one.connection, one.id, until)
+        else:
+            marked = self._mark(one.stream, one.connection, one.n, until)
+        all = self.connection(one.connection) if marked else None
+        if all is None:
             return
-        self._update(
-            f"stream#{one.stream}",
-            one.connection,
-            "SET #slow_until = :until",
+        for stream, n in all.streams.items():
+            self._mark(stream, all.id, n, until)
+        for id, stream in all.requests.items():
+            self._mark_request(stream, all.id, id, until)
+
+    def _mark(self, stream: str, connection: str, n: int, until: int) -> bool:
+        marked = self._update(
+            f"stream#{stream}",
+            connection,
+            _SLOW_UNTIL,
             {"#slow_until": "slow_until", "#n": "n"},
-            {":until": {"N": str(until)}, ":n": {"N": str(one.n)}},
-            "attribute_exists(#pk) AND #n = :n",
+            {":until": {"N": str(until)}, ":n": {"N": str(n)}},
+            f"{HERE} AND #n = :n",
         )
+        return marked is not None
+
+    def _mark_request(self, stream: str, connection: str, id: str, until: int) -> bool:
+        marked = self._update(
+            *request_keys(stream, connection, id)[0],
+            _SLOW_UNTIL,
+            {"#slow_until": "slow_until"},
+            {":until": {"N": str(until)}},
+            HERE,
+        )
+        return marked is not None
 
     # ---- leases and keys -------------------------------------------------------------
 

@@ -172,14 +172,19 @@ class MemoryState:
     def mark_slow(self, one: Subscription | Request, until: int) -> None:
         with self._lock:
             if isinstance(one, Request):
-                request = self._requests.get(_key(one))
-                if request is not None:
+                if _key(one) not in self._requests:
+                    return
+            else:
+                there = self._subscriptions[one.stream].get(one.connection)
+                if there is None or there.n != one.n:
+                    return
+            for request in list(self._requests.values()):
+                if request.connection == one.connection:
                     self._set(request, slow_until=until)
-                return
-            rows = self._subscriptions[one.stream]
-            there = rows.get(one.connection)
-            if there is not None and there.n == one.n:
-                rows[one.connection] = replace(there, slow_until=until)
+            for rows in self._subscriptions.values():
+                if one.connection in rows:
+                    row = replace(rows[one.connection], slow_until=until)
+                    rows[one.connection] = row
 
     def put_request(self, request: Request, expires_at: int) -> Request | None:
         with self._lock:
