@@ -76,9 +76,11 @@ def test_a_cursor_inside_a_record_is_served_the_rest_of_it(world: World) -> None
         ((None, None), ["last", "range"]),
         ((R3, None), ["last", "range"]),
         ((R1, None), ["last", "last", "last", "range"]),  # walking back, run by run
-        ((R1, 3), ["last", "range"]),
-        ((R1, 5), ["last", "range"]),  # behind the end of its run
-        ((R1, 2), ["last", "range", "last", "range"]),  # inside a record
+        ((R1, 3), ["last", "last", "range"]),
+        ((R1, 5), ["last", "last", "range"]),  # behind the end of its run
+        ((R1, 2), ["last", "last", "range"]),  # inside a record
+        ((R3, 10), ["last", "range"]),  # inside the current run
+        ((run_id(9), 2), ["last", "last", "range"]),  # made up: nothing is read for it
         ((None, 2), ["last", "last", "range"]),
         ((R3, 11), ["last"]),
     ],

@@ -145,13 +145,16 @@ class Replay:
         return True
 
     def _goes_on(self, run: str, after: int) -> bool:
-        """Whether the cursor lies between two records, of which the second tells that
-        it is right: the usual case, in which one read does for two."""
+        """Whether the cursor lies between two records of the current run: the usual
+        case, in which one read does for two. Of another run it may well be wrong, and
+        reading on costs up to 1 MB."""
+        tail = self._look.tail
+        assert tail is not None
+        if run != tail.run or after < tail.base:
+            return False
         found = self._log.store.range(self._stream, after + 1)
         first = next(found, None)
         if first is None or first.seq != after + 1:
-            return False
-        if first.prev != run and (first.run != run or first.base > after):
             return False
         self._key, self._found = first.seq, chain((first,), found)
         return True
