@@ -386,6 +386,22 @@ def test_the_51st_stream_is_too_many(stage: Stage) -> None:
     assert answer["code"] == "too_many"
 
 
+def test_an_auth_renews_no_more_streams_than_a_connection_may_have(
+    stage: Stage,
+) -> None:
+    """Of syncs side by side, each of 50 others, all may have found room."""
+    stage.connect()
+    there = stage.state.connection("c1")
+    for number in range(51):
+        stage.send(type="subscribe", stream=f"chat:{number}", n=number + 1)
+        stage.state.connection = lambda id: there  # type: ignore[method-assign]
+    del stage.state.connection
+    auth = {"type": "auth", "token": stage.token(expires_in=1_800)}
+    assert stage.ask(**auth, n=52)["code"] == "too_many"
+    stage.send(type="unsubscribe", stream="chat:7", n=53)
+    assert stage.ask(**auth, n=54)["type"] == "authorized"
+
+
 def test_unsubscribe_stops_the_pushes(stage: Stage) -> None:
     stage.connect()
     stage.send(type="subscribe", stream=STREAM, n=1)

@@ -238,6 +238,8 @@ class Session:
         rights = self._verify(frame.token)
         if connection.rights.sub not in (_NOBODY, rights.sub):
             raise Unauthorized("token: of another sub")
+        # Frames side by side may have put more than there is room for.
+        self._check_room(len(connection.streams))
         if connection.rights.sub == _NOBODY:
             self._put_connection(connection.id, rights)
         # The connection first, then what it subscribes to: a crash between leaves
