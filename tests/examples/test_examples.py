@@ -308,6 +308,14 @@ async def test_the_backend_mints_tokens_for_a_users_own_streams(
     )
 
 
+async def test_no_users_name_reaches_into_the_streams_of_another(
+    backend: ModuleType,
+) -> None:
+    async with client(backend) as browser:
+        told = await browser.get("/token", headers={"X-User": "ana:chat"})
+    assert told.status_code == 401
+
+
 async def test_the_backend_begins_an_answer_and_says_which(
     backend: ModuleType, streams: Streams, provider: Provider
 ) -> None:

@@ -32,9 +32,11 @@ def mint_token(
     """Return a token that lets `sub` watch, stop and ask, for `expires_in` seconds.
 
     `read`, `cancel` and `send` list stream names, or prefixes followed by `*` where the
-    prefix is empty or ends in `:` or `/`. A client refreshes its token by itself, so
-    that it may be short-lived; a year is the most. `Invalid` for what would not be
-    understood.
+    prefix is empty or ends in `:` or `/`. An id in a prefix must have no separator of
+    its own: `user:bob:chat:*`, for a user `bob:chat`, covers chats of `bob`.
+
+    A client refreshes its token by itself, so that it may be short-lived; a year is the
+    most. `Invalid` for what would not be understood.
 
     `keys` is the key ring, `key` the name of the key to sign with if not the ring's
     `current`. Where no ring is given, it is the JSON text in TAILRACE_KEY_RING, or is
