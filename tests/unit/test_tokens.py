@@ -93,6 +93,7 @@ def test_alg_none_is_refused() -> None:
         ("no exp", forge(exp=None)),
         ("a text exp", forge(exp="never")),
         ("an infinite exp", forge(exp=float("inf"))),
+        ("an exp that no table takes", forge(exp=10**40)),
         ("not yet valid", forge(nbf=NOW + 31)),
         ("issued in the future", forge(iat=NOW + 31)),
         ("a grant that is no text", forge(read=[7])),
