@@ -164,8 +164,13 @@ def test_a_token_that_would_not_be_understood_is_not_minted(wrong: Any) -> None:
 
 
 def test_a_short_secret_signs_nothing() -> None:
+    ring = {"current": "k", "k": "a key that holds 31 characters,"}
     with pytest.raises(Invalid, match="shorter than 32 bytes"):
-        tokens.mint({"current": "k", "k": "short"}, sub="u", now=NOW)
+        tokens.mint(ring, sub="u", now=NOW)
+    with pytest.warns(jwt.InsecureKeyLengthWarning):
+        token = forge(secret=ring["k"], kid="k")
+    with pytest.raises(UnknownKey):
+        tokens.verify(token, ring, NOW)
 
 
 @pytest.mark.parametrize(
