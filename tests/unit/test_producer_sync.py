@@ -458,13 +458,16 @@ def test_100_producers_at_once(produce: Callable[..., Producer], world: World) -
         assert world.kinds(f"chat:{number}")[-1] == "end"
 
 
+@pytest.mark.parametrize("stored", [False, True])
 def test_a_producer_that_was_dropped_puts_its_chunks_and_stops(
-    produce: Callable[..., Producer], world: World
+    produce: Callable[..., Producer], world: World, stored: bool
 ) -> None:
     before = set(threading.enumerate())
     stream = produce(lease=1).open()
     (thread,) = set(threading.enumerate()) - before
     stream.write("a")
+    if stored:
+        stream.flush()
     with pytest.warns(ResourceWarning, match="without `end`"):
         del stream
         gc.collect()

@@ -280,11 +280,11 @@ class _Pump(BasePump):
                 self._ring()
         while True:
             with self.lock:
+                if self._dropped and self._goes_on:
+                    core.leave()
                 if core.state == "closed":
                     return None
                 now = time.monotonic()
-                if self._dropped and self._goes_on:
-                    core.leave()
                 following = core.step(now)
                 if following is not None:
                     self._ring()  # there may be room now
