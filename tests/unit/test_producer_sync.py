@@ -28,6 +28,7 @@ from tailrace.producer.base import ERROR_MESSAGE, PublicError
 from tailrace.producer.sync import Producer
 from tailrace.transports.in_process import InProcess
 from tailrace.watchers import Subscription
+from tailrace.writers import Answer
 from tests.support.gate import PATIENCE, Gate, answer, end
 from tests.support.worlds import NOW, STREAM, World, run_id
 
@@ -474,6 +475,41 @@ def test_a_producer_that_was_dropped_puts_its_chunks_and_stops(
     thread.join(PATIENCE)
     assert not thread.is_alive()
     assert world.kinds() == ["open", "data"]
+
+
+def test_a_generator_that_is_collected_in_its_producers_own_thread_ends_its_run(
+    world: World,
+) -> None:
+    class Collecting(InProcess):
+        def renew(self, *args: Any, **kwargs: Any) -> Answer:
+            gc.collect()
+            return super().renew(*args, **kwargs)
+
+    def job() -> Iterator[None]:
+        with Producer(STREAM, transport=Collecting(world.log), lease=1) as stream:
+            try:
+                stream.write("a")
+                yield
+            finally:
+                stream.write("b")
+                with pytest.raises(Invalid, match="collector"):
+                    stream.flush()
+
+    before = set(threading.enumerate())
+    gc.disable()
+    try:
+        cycle: list[Any] = [job()]
+        next(cycle[0])
+        cycle.append(cycle)
+        (thread,) = set(threading.enumerate()) - before
+        with pytest.warns(ResourceWarning):
+            del cycle
+            thread.join(PATIENCE)
+    finally:
+        gc.enable()
+    assert not thread.is_alive()
+    assert answer(world) == ["a", "b"]
+    assert end(world).reason == "error"
 
 
 SETUP = """

@@ -189,6 +189,7 @@ class _Pump(BasePump):
         self.lock = threading.RLock()
         self._alarm: threading.Lock | None = None
         self._bells: list[threading.Lock] = []
+        self._thread = threading.Thread(target=self._run, name="tailrace", daemon=True)
         self._pid = os.getpid()
 
     @property
@@ -197,10 +198,9 @@ class _Pump(BasePump):
         return self._pid != os.getpid()
 
     def start(self) -> None:
-        thread = threading.Thread(target=self._run, name="tailrace", daemon=True)
         _pumps.add(self)  # before it runs: the process may end at once
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError:  # the process has too many
             _pumps.discard(self)
             raise
@@ -220,6 +220,13 @@ class _Pump(BasePump):
                 self._core.check_error()
                 if done():
                     return
+                # It would wait for itself, and the collector with it, for ever.
+                if threading.current_thread() is self._thread:
+                    self.wake()
+                    raise Invalid(
+                        "a generator was dropped, and the garbage collector has closed"
+                        " it in the producer's own thread, which can wait for nothing"
+                    )
                 bell = self._new_bell()
             bell.acquire()
 
@@ -290,8 +297,10 @@ class _Pump(BasePump):
                     self._ring()  # there may be room now
                     return following
                 due = core.due(now)
-                self._alarm = alarm = threading.Lock()
+                alarm = threading.Lock()
                 alarm.acquire()
+                # Shown when it is set: the collector may ring it here at any moment.
+                self._alarm = alarm
             alarm.acquire(timeout=-1 if due is None else max(due - now, 0.0))
 
 
