@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tailrace.errors import Busy, Cancelled, Invalid, StreamEnded, Unavailable
-from tailrace.producer import aio
+from tailrace.producer import aio, base
 from tailrace.producer.aio import AsyncProducer
 from tailrace.producer.base import ERROR_MESSAGE, PublicError
 from tailrace.transports.in_process import InProcess
@@ -426,8 +426,11 @@ async def test_a_fault_of_on_stop_is_logged(
 
 
 async def test_a_producer_that_was_dropped_stops(
-    produce: Callable[..., AsyncProducer], world: World
+    produce: Callable[..., AsyncProducer],
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(base, "DROPPED_SECONDS", 0)
     stream = await produce(lease=1).open()
     core = stream._core
     await stream.write("a")
@@ -437,6 +440,22 @@ async def test_a_producer_that_was_dropped_stops(
     while core.state != "closed":
         await asyncio.sleep(0.01)
     assert world.kinds() == ["open", "data"]
+
+
+async def test_a_block_that_is_left_behind_the_drop_of_its_producer_ends_the_run(
+    produce: Callable[..., AsyncProducer],
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The collector drops all that a generator has before it closes the generator."""
+    monkeypatch.setattr(base, "DROPPED_SECONDS", PATIENCE)
+    async with produce() as stream:
+        assert stream._pump is not None
+        with pytest.warns(ResourceWarning):
+            stream._pump.drop()
+        await stream.write("a")
+        await stream.flush()
+    assert world.kinds() == ["open", "data", "end"]
 
 
 def test_a_process_that_ends_with_its_runs_open_does_not_hang() -> None:

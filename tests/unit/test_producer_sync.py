@@ -23,7 +23,7 @@ from tailrace.errors import (
     TooLarge,
     Unavailable,
 )
-from tailrace.producer import sync
+from tailrace.producer import base, sync
 from tailrace.producer.base import ERROR_MESSAGE, PublicError
 from tailrace.producer.sync import Producer
 from tailrace.transports.in_process import InProcess
@@ -461,8 +461,12 @@ def test_100_producers_at_once(produce: Callable[..., Producer], world: World) -
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_producer_that_was_dropped_puts_its_chunks_and_stops(
-    produce: Callable[..., Producer], world: World, stored: bool
+    produce: Callable[..., Producer],
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    stored: bool,
 ) -> None:
+    monkeypatch.setattr(base, "DROPPED_SECONDS", 0)
     before = set(threading.enumerate())
     stream = produce(lease=1).open()
     (thread,) = set(threading.enumerate()) - before
@@ -475,6 +479,22 @@ def test_a_producer_that_was_dropped_puts_its_chunks_and_stops(
     thread.join(PATIENCE)
     assert not thread.is_alive()
     assert world.kinds() == ["open", "data"]
+
+
+def test_a_block_that_is_left_behind_the_drop_of_its_producer_ends_the_run(
+    produce: Callable[..., Producer],
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The collector drops all that a generator has before it closes the generator."""
+    monkeypatch.setattr(base, "DROPPED_SECONDS", PATIENCE)
+    with produce() as stream:
+        assert stream._pump is not None
+        with pytest.warns(ResourceWarning):
+            stream._pump.drop()
+        stream.write("a")
+        stream.flush()
+    assert world.kinds() == ["open", "data", "end"]
 
 
 def test_a_generator_that_is_collected_in_its_producers_own_thread_ends_its_run(
@@ -662,7 +682,7 @@ def test_what_was_written_is_put_when_the_process_ends_without_end() -> None:
     printed = run_script("""
         import atexit
         atexit.register(show)  # runs after what was registered later
-        from tailrace.producer import sync
+        from tailrace.producer import base, sync
         atexit.unregister(sync._finish_all); atexit.register(sync._finish_all)
         stream = Producer("s", transport=InProcess(log), min_interval=60).open()
         stream.write("first"); stream.flush()

@@ -207,7 +207,7 @@ class _Pump(BasePump):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._dropped and self._goes_on:
+        if self._abandoned:
             core.leave()
         now = self._loop.time()
         call = core.step(now)

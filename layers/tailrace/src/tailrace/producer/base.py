@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict
@@ -20,6 +21,9 @@ from .opening import Opening, Resume
 
 EXIT_SECONDS = 5.0
 """How long the end of a process waits for what is being put."""
+DROPPED_SECONDS = 1.0
+"""How long a producer that was dropped is believed to come back: of a generator, the
+collector drops all that it has before it closes it, by which the block is left."""
 ERROR_MESSAGE = "Something went wrong, and the answer broke off."
 
 OnError = Literal["end", "hand_over"]
@@ -206,12 +210,12 @@ class BasePump:
         self.transport = transport
         self._core = core
         self._on_stop = on_stop
-        self._dropped = False
+        self._dropped_at: float | None = None
 
     def drop(self) -> None:
         """Say that the producer is gone. It comes from the garbage collector, at any
         moment and in any thread, so it may not wait for a lock."""
-        self._dropped = True
+        self._dropped_at = time.monotonic()
         if self._goes_on:
             text = f"the producer of run {self._core.run} was dropped without `end`"
             warnings.warn(text, ResourceWarning, stacklevel=2)
@@ -220,6 +224,13 @@ class BasePump:
     def _goes_on(self) -> bool:
         """Whether nothing was said yet of the run's end."""
         return self._core.state != "closed" and not self._core.closing
+
+    @property
+    def _abandoned(self) -> bool:
+        """Whether nothing will be said of the run's end any more."""
+        at = self._dropped_at
+        gone = at is not None and time.monotonic() - at >= DROPPED_SECONDS
+        return gone and self._goes_on
 
     def _note(self, outcome: object, now: float) -> None:
         """Note the outcome of a call: its answer, or what it raised."""

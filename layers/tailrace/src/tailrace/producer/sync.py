@@ -287,7 +287,7 @@ class _Pump(BasePump):
                 self._ring()
         while True:
             with self.lock:
-                if self._dropped and self._goes_on:
+                if self._abandoned:
                     core.leave()
                 if core.state == "closed":
                     return None
