@@ -20,6 +20,26 @@ def test_a_name_that_is_not_public_is_missed() -> None:
         _ = tailrace.Consumer
 
 
+def test_what_needs_an_extra_names_it_where_it_is_missing() -> None:
+    script = """
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name == "websockets":
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Missing())
+try:
+    from tailrace import consume
+except ModuleNotFoundError as missing:
+    print(missing.name, missing)
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("websockets consume needs")
+    assert "tailrace[consume]" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("imported", "spared"),
     [

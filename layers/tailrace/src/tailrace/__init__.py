@@ -76,7 +76,13 @@ __all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604 - all are texts
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    try:
+        value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    except ModuleNotFoundError as missing:
+        if missing.name != "websockets":
+            raise
+        needs = f"{name} needs websockets; try: pip install 'tailrace[consume]'"
+        raise ModuleNotFoundError(needs, name=missing.name) from None
     globals()[name] = value
     return value
 
