@@ -172,7 +172,7 @@ def test_failures_for_good_are_raised_with_what_is_safe(
     values, reason, seqs = written(dynamodb, stream)
     assert values == list(range(len(values)))
     assert reason in (None, "completed")
-    safe, already = gave_up.value.facts["seq"], gave_up.value.facts["already"]
+    safe, already = gave_up.value.seq, gave_up.value.already
     assert sum(1 for seq in seqs if seq <= safe) == already
     assert len(values) - already <= COUNT
     # Where nothing was applied that was not answered, it is known to the chunk.

@@ -106,10 +106,13 @@ class Invalid(TailraceError):
 
 class Unavailable(TailraceError):
     """AWS did not answer in time. What was asked may or may not have happened;
-    repeating the same call settles it and doubles nothing."""
+    repeating the same call settles it and doubles nothing. A producer that has given
+    up says up to which `seq` all is in the log, and how many chunks are (`already`)."""
 
     code = "unavailable"
     retryable = True
+    seq: int
+    already: int
 
 
 class NotNow(Unavailable):
