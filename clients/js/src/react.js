@@ -5,6 +5,7 @@
  * StrictMode, remounts and changing names cost nothing but a subscription; what is shown is a
  * snapshot that changes at most once a frame, however fast chunks come.
  */
+"use client";
 import { createContext, createElement, useContext, useMemo, useSyncExternalStore } from "react";
 import { textOf } from "./text.js";
 

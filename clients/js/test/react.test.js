@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { afterEach, test } from "node:test";
 import { frame } from "./support/dom.js";
 import { act, Activity, createElement, Profiler, StrictMode, startTransition, useState } from "react";
@@ -434,6 +435,11 @@ test("the server renders the waiting state and connects to nothing", () => {
   const html = renderToString(p.tree({ name: STREAM }));
   assert.equal(html, "<p></p>");
   assert.equal(p.network.sockets.length, 0);
+});
+
+test("a server component is told that the hook is the client's, by the directive that bundlers read", async () => {
+  const source = await readFile(new URL("../src/react.js", import.meta.url), "utf8");
+  assert.match(source, /^\/\*\*[^]*?\*\/\n"use client";\n/);
 });
 
 test("hydration takes over from the server without a mismatch", async () => {
