@@ -34,6 +34,7 @@ try {
   ]) {
     const how = [
       "--strict",
+      "--exactOptionalPropertyTypes",
       "--noEmit",
       "--target",
       "es2022",

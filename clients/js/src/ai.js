@@ -32,30 +32,31 @@ import { aborted, Turn } from "./turn.js";
  * @property {string | undefined} messageId
  *
  * @typedef {{
- *   api?: string, body?: object, headers?: HeadersInit, credentials?: RequestCredentials, messages?: any[],
+ *   api?: string | undefined, body?: object | undefined, headers?: HeadersInit | undefined,
+ *   credentials?: RequestCredentials | undefined, messages?: any[] | undefined,
  * }} Prepared `messages`: where it is sent by the socket; by POST they are in the body
  *
  * @typedef {object} TransportOptions
  * @property {Client | import("./client.js").ClientOptions} client a client, which stays the
  *   application's, or the options of one, which `close` closes
- * @property {(chatId: string) => string} [stream] the stream of a chat; by default `chat:<id>`
- * @property {"post" | "socket"} [send] how a turn is sent: by POST to `api`, the default; or by
+ * @property {((chatId: string) => string) | undefined} [stream] the stream of a chat; by default `chat:<id>`
+ * @property {"post" | "socket" | undefined} [send] how a turn is sent: by POST to `api`, the default; or by
  *   the socket, to the stack's job function. There a turn is refused over 32,000 bytes, as
  *   `too_large`, so that only the last message goes unless `prepareSendMessagesRequest` says
  *   otherwise; and the token must grant `send`.
- * @property {string} [api] where a turn is sent to by POST; it answers with JSON
+ * @property {string | undefined} [api] where a turn is sent to by POST; it answers with JSON
  *   `{run: string, stream?: string}` once the job is on its way. By default `/api/chat`.
- * @property {Resolvable<HeadersInit>} [headers]
- * @property {Resolvable<object>} [body] what is added to the body
- * @property {Resolvable<RequestCredentials>} [credentials]
- * @property {(request: SendRequest) => Prepared | PromiseLike<Prepared>} [prepareSendMessagesRequest]
- * @property {typeof globalThis.fetch} [fetch]
- * @property {boolean} [cancelOnAbort] lets `stop()` cancel the answer, for everyone who watches.
+ * @property {Resolvable<HeadersInit> | undefined} [headers]
+ * @property {Resolvable<object> | undefined} [body] what is added to the body
+ * @property {Resolvable<RequestCredentials> | undefined} [credentials]
+ * @property {((request: SendRequest) => Prepared | PromiseLike<Prepared>) | undefined} [prepareSendMessagesRequest]
+ * @property {typeof globalThis.fetch | undefined} [fetch]
+ * @property {boolean | undefined} [cancelOnAbort] lets `stop()` cancel the answer, for everyone who watches.
  *   `useChat` stops also when it unmounts.
- * @property {number} [patience] milliseconds without a connection, awake, after which a turn
+ * @property {number | undefined} [patience] milliseconds without a connection, awake, after which a turn
  *   fails; by default two minutes
- * @property {number} [startWithin] milliseconds for a job to begin its run; by default one minute
- * @property {import("./clock.js").Clock} [clock]
+ * @property {number | undefined} [startWithin] milliseconds for a job to begin its run; by default one minute
+ * @property {import("./clock.js").Clock | undefined} [clock]
  */
 
 /**

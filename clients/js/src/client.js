@@ -19,13 +19,13 @@ import { createReader } from "./reader.js";
  *   one: called before the first connection, before the token expires and after a refusal.
  *   If it fails, or what it gives can be none, it is called again later, unless its error has
  *   `retryable: false`.
- * @property {"subprotocol" | "query"} [handshake] how the token travels; `query` where the
+ * @property {"subprotocol" | "query" | undefined} [handshake] how the token travels; `query` where the
  *   server echoes no subprotocol. Query strings end up in access logs.
  * @property {any} [page] where `addEventListener`, `document` and `navigator` are looked for
  * @property {any} [WebSocket] the constructor, where it is not global or is to be wrapped
- * @property {typeof globalThis.fetch} [fetch] used to tell a refused handshake from a broken network
- * @property {import("./clock.js").Clock} [clock]
- * @property {() => number} [random] in [0, 1)
+ * @property {typeof globalThis.fetch | undefined} [fetch] used to tell a refused handshake from a broken network
+ * @property {import("./clock.js").Clock | undefined} [clock]
+ * @property {(() => number) | undefined} [random] in [0, 1)
  *
  * @typedef {object} Client One connection, opened when first something is read, for any number
  *   of readers.

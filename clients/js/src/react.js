@@ -24,7 +24,7 @@ import { textOf } from "./text.js";
  * @property {() => void} retry reads on after an `error` that ended the reading, such as
  *   `refused`; does nothing else
  *
- * @typedef {import("./reader.js").StreamOptions & {text?: (chunk: Json) => string}} HookOptions
+ * @typedef {import("./reader.js").StreamOptions & {text?: ((chunk: Json) => string) | undefined}} HookOptions
  *   `text`: the text of a chunk. Read, as `onTail` is, when the stream or another option changes.
  */
 

@@ -22,15 +22,15 @@ import { textOf } from "./text.js";
  * @property {import("./smooth.js").Pacer} pacer
  *
  * @typedef {object} StreamOptions
- * @property {Cursor | null} [after] where to go on: a reader's `cursor`, perhaps kept over a reload
- * @property {string | null} [run] the run to read, also one that has not opened yet; without
+ * @property {Cursor | null | undefined} [after] where to go on: a reader's `cursor`, perhaps kept over a reload
+ * @property {string | null | undefined} [run] the run to read, also one that has not opened yet; without
  *   it, the stream's current run from its start. Of no effect beside `after`.
- * @property {boolean} [follow] go on through later runs; runs that fail are then no errors
- * @property {boolean | number} [smooth] hand bursts out at an even pace: `true`, or so many
+ * @property {boolean | undefined} [follow] go on through later runs; runs that fail are then no errors
+ * @property {boolean | number | undefined} [smooth] hand bursts out at an even pace: `true`, or so many
  *   characters a second; never more than half a second late
- * @property {(tail: {run: string | null, active: boolean}) => void} [onTail] called with what the
+ * @property {((tail: {run: string | null, active: boolean}) => void) | undefined} [onTail] called with what the
  *   server answers of the stream: its current run, and whether that goes on
- * @property {import("./types.js").Compact} [compact] merges what is replayed: `"ui-message"` for
+ * @property {import("./types.js").Compact | undefined} [compact] merges what is replayed: `"ui-message"` for
  *   chunks of the AI SDK, `"text"` for texts. Chunks that are live come as they were written.
  *
  * @typedef {object} Told

@@ -49,8 +49,9 @@
  * @typedef {Question & {n: number}} ClientFrame
  * @typedef {{requestId: string} & Turn} Send
  * @typedef {{
- *   stream: string, requestId?: string, trigger?: string, messageId?: string, messages?: unknown,
- *   headers?: object, body?: object, metadata?: unknown,
+ *   stream: string, requestId?: string | undefined, trigger?: string | undefined,
+ *   messageId?: string | undefined, messages?: unknown, headers?: object | undefined,
+ *   body?: object | undefined, metadata?: unknown,
  * }} Turn what the job is told. `requestId`: up to 64 of `[A-Za-z0-9._:/@=+-]`, minted if there is none.
  *
  * @typedef {"idle" | "connecting" | "replaying" | "live" | "offline" | "closed"} Status

@@ -16,6 +16,16 @@ export const bySocket = new TailraceChatTransport({
   send: "socket",
   prepareSendMessagesRequest: ({ messages }) => ({ messages: messages.slice(-2) }),
 });
+/** An option that is undefined is not given, also to `exactOptionalPropertyTypes`. */
+export const maybe = (api?: string, cancelOnAbort?: boolean, headers?: HeadersInit) =>
+  new TailraceChatTransport({
+    client: transport.client,
+    api,
+    headers,
+    cancelOnAbort,
+    send: undefined,
+    prepareSendMessagesRequest: () => ({ headers, messages: undefined }),
+  });
 export const begun: Promise<{ run: string }> = transport.client.send({ stream: "chat:42", body: { a: 1 } });
 
 export const transport5: Transport5<Message5> = transport;

@@ -21,6 +21,14 @@ stop();
 
 const kept: Cursor | null = JSON.parse("null");
 const streamOptions: StreamOptions = { after: kept, run: "run", follow: true, smooth: 120 };
+
+/** An option that is undefined is not given, also to `exactOptionalPropertyTypes`. */
+export function maybe(run?: string, smooth?: number, fetch?: typeof globalThis.fetch) {
+  const own = createClient({ url: "wss://example.test", token: "token", fetch, handshake: undefined });
+  void own.send({ stream: "chat:42", requestId: run, body: undefined });
+  return own.stream("chat:42", { run, smooth, after: undefined, follow: undefined, compact: undefined });
+}
+
 const reader: Reader = client.stream("chat:42", streamOptions);
 
 export async function read(): Promise<string> {
@@ -57,8 +65,9 @@ client.stream(42);
 // @ts-expect-error: a client needs a token
 createClient({ url: "wss://example.test" });
 
-function Answer({ name }: { name: string | null }) {
+function Answer({ name, run: only }: { name: string | null; run?: string }) {
   const { text, chunks, status, end, error, cancel, retry, run } = useStream(name, {
+    run: only,
     smooth: true,
     text: textOf,
   });
