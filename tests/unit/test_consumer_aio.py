@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -468,6 +469,29 @@ async def test_leaving_the_loop_closes_the_connection(server: LocalServer) -> No
                 break
         while server.connections:
             await asyncio.sleep(0.001)
+
+
+async def test_a_reading_that_the_collector_closes_complains_of_nothing(
+    server: LocalServer,
+) -> None:
+    """As of a web framework's response that its client has left."""
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, why: problems.append(why)
+    )
+    async with produce(server) as stream:
+        await stream.write("a")
+        await stream.flush()
+        tasks = len(asyncio.all_tasks())
+        cycle: list[Any] = [aiter(consume(server.url, server.token(), STREAM))]
+        assert await anext(cycle[0]) == "a"
+        cycle.append(cycle)
+        del cycle
+        gc.collect()
+        while server.connections or len(asyncio.all_tasks()) > tasks:
+            await asyncio.sleep(0.001)
+    gc.collect()
+    assert problems == []
 
 
 async def test_a_task_that_is_cancelled_closes_the_connection(

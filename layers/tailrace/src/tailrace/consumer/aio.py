@@ -7,7 +7,6 @@ that an application keeps. It knows no connection: those are the shell's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
@@ -145,18 +144,17 @@ class Consumption:
 
     # ---- reading ---------------------------------------------------------------------
 
-    async def __aiter__(self) -> AsyncGenerator[Any]:
-        async with contextlib.aclosing(self.events()) as events:
-            async for event in events:
-                if event.type == "chunk":
-                    yield event.chunk
-                elif event.type == "end" and not self._follow:
-                    if event.reason != "completed":
-                        raise failure(event)
-                    return
+    def __aiter__(self) -> AsyncGenerator[Any]:
+        return self._read(chunks=True)
 
-    async def events(self) -> AsyncGenerator[Event]:
+    def events(self) -> AsyncGenerator[Event]:
         """Yield everything that happens; how a run ended is not raised here."""
+        return self._read(chunks=False)
+
+    async def _read(self, *, chunks: bool) -> AsyncGenerator[Any]:
+        """Yield all events, or the chunks alone. One generator, not one in another:
+        those that the collector finds together it closes side by side, and the outer
+        would fail in closing the inner."""
         if self._begun:
             raise Invalid("a consumption can be read once only")
         self._begun = True
@@ -174,7 +172,14 @@ class Consumption:
                     output, received, size = self._queue.popleft()
                     for event in expand(output, received):
                         self._show(event)
-                        yield event
+                        if not chunks:
+                            yield event
+                        elif event.type == "chunk":
+                            yield event.chunk
+                        elif event.type == "end" and not self._follow:
+                            if event.reason != "completed":
+                                raise failure(event)
+                            return
                     self._queued -= size
                     if self._paused and self._queued < LOW:
                         self._paused = False
