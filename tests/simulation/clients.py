@@ -217,6 +217,8 @@ class PackageTab:
         self.machine, self._born = Machine(), self.world.kernel.now
         self.readers, self.sockets, self._timer = {}, {}, math.inf
         self._superseded, self._careless = {}, set()
+        # Told that there will be no token.
+        self._never = False
 
     def hear(self, socket: int, text: str) -> None:
         frame = wire.decode(text)
@@ -304,6 +306,8 @@ class PackageTab:
                 self._shown(id, output)
             case Fail(id, error):
                 world.note(f"{self.name}: {id} fails: {error!r}")
+                if not self._never:
+                    world.observe("failed", self.name, error)
                 if id in self.readers:
                     stream = self.readers.pop(id).stream
                     world.kernel.after(3_000, partial(self.watch, stream, id=id))
@@ -314,6 +318,7 @@ class PackageTab:
         if self.world.faults.hit("tokenless"):
             if self.dice.random() < 0.2:
                 self.world.faults.note("token-refused")
+                self._never = True
                 self.tell("tokenless", Unauthorized("nobody is logged in"))
             else:
                 self.tell("tokenless")

@@ -20,6 +20,7 @@ from tailrace.errors import (
     StreamEnded,
     Superseded,
     TailraceError,
+    Unauthorized,
 )
 from tailrace.ports import Lease, Push
 from tailrace.records import Record
@@ -727,6 +728,16 @@ def an_answer_stops_at_the_first_failed_push(
         assert process not in world.book.stopped, "a slice behind one that failed"
         if outcome not in (Push.DONE, None):
             world.book.stopped.add(process)
+
+
+@invariant("G10", "failed")
+def nobody_with_a_good_token_is_given_up(
+    world: World, name: str, error: TailraceError
+) -> None:
+    """But where functions know a key no more, or not yet, for up to a minute. Of a
+    handshake that failed nobody is told why."""
+    if world.ring["current"] == "k1":
+        assert type(error) is not Unauthorized, f"{name}: {error!r}"
 
 
 @invariant("G10", "told")

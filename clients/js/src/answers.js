@@ -61,9 +61,11 @@ export const FRAMES = {
     if (question?.type === "auth") {
       // The old token may still be good: it is the server that closes.
       s.token = null;
-      if (++s.refusals >= REFUSALS) return;
-      link.authAt = s.now;
-      postpone(s, link);
+      // What may be repeated says nothing of the new one.
+      if (error.retryable || ++s.refusals < REFUSALS) {
+        link.authAt = s.now;
+        postpone(s, link);
+      }
     } else if (code === "unauthorized") {
       retreat(s, link);
       refused(s, error);
@@ -135,9 +137,8 @@ const asking = (s, link, n) =>
  */
 function take(s, link, stream, n, tail) {
   if (tail.error) return trouble(s, link, tail.error, stream, n);
-  const readers = readersOf(s, stream);
-  if (!readers.length) leave(s, link, stream);
-  for (const [id, reader] of readers) {
+  leave(s, link, stream);
+  for (const [id, reader] of readersOf(s, stream)) {
     const mine = reader.ask?.n === n && reader.ask.socket === link.socket;
     if (mine) tell(s, id, answered(reader, tail, s.now, s.random));
     else noted(reader, tail, s.now);

@@ -91,8 +91,9 @@ def _error(s: State, link: Link, frame: Frame) -> None:
     if asked is not None and asked.type == "auth":
         # The old token may still be good: it is the server that closes.
         s.token = None
-        s.refusals += 1
-        if s.refusals < REFUSALS:
+        # What may be repeated says nothing of the new one.
+        s.refusals += not retryable
+        if retryable or s.refusals < REFUSALS:
             link.auth_at = s.now
             postpone(s, link)
     elif isinstance(error, Unauthorized):
