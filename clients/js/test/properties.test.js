@@ -38,6 +38,7 @@ const happening = fc.constantFrom(
   "half open",
   "other",
   "silence",
+  "trouble",
   "hide",
   "show",
   "join",
@@ -55,11 +56,15 @@ const pause = fc.integer({ min: 0, max: 400 });
 const story = (...kinds) =>
   fc.array(fc.tuple(fc.oneof(...kinds), pause), { minLength: 5, maxLength: 50, size: "max" });
 
+const pick = (world, from) => from[Math.floor(world.random() * from.length)];
+
 /** Plays a story, and judges it at every step and at rest. */
 function live(seed, steps, { follow, after = false, rewritten = false }) {
   const world = new World(seed);
   const { server, clock } = world;
   server.faults = FAULTS;
+  world.life = pick(world, [undefined, 3, 10, 60]);
+  world.tokenless = pick(world, [0, 0.3]);
   let runs = 0;
   let chunks = 0;
   let readers = 0;
@@ -73,7 +78,8 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
       }),
     );
   const open = () => server.write(STREAM, (l) => l.open(runId(++runs)));
-  const join = (run) => world.watch(`r${++readers}`, { stream: STREAM, follow, run });
+  const compact = () => pick(world, [undefined, "text"]);
+  const join = (run) => world.watch(`r${++readers}`, { stream: STREAM, follow, run, compact: compact() });
   const acts = {
     data: () => (log.active ? data() : open()),
     finish: () => log.active && server.write(STREAM, (l) => l.end("completed")),
@@ -104,6 +110,12 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
         server.silent = false;
       }, 20_000);
     },
+    trouble: () => {
+      server.troubled = true;
+      clock.setTimeout(() => {
+        server.troubled = false;
+      }, 40_000);
+    },
     hide: () => world.page({ visible: false }),
     show: () => world.page({ visible: true }),
     join: () => join(),
@@ -130,11 +142,15 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
     expireSome: () => !log.active && log.expire(Math.floor(log.records.length / 2)),
   };
   if (after) {
-    // A page that comes back with a cursor from the middle of a run.
+    // A page that comes back with a cursor from the middle of a run, or its end.
     open();
     data();
     data();
-    world.watch("r1", { stream: STREAM, follow, after: { run: log.tail.run, seq: log.tail.seq } });
+    const reason = pick(world, [undefined, "completed", "producer_lost"]);
+    if (reason) server.write(STREAM, (l) => l.end(reason));
+    const marks = reason && { ended: true, lost: reason === "producer_lost" };
+    const cursor = { run: log.tail.run, seq: log.tail.seq, ...marks };
+    world.watch("r1", { stream: STREAM, follow, after: cursor, compact: compact() });
     readers = 1;
   } else {
     join();
@@ -144,11 +160,14 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
     acts[act]();
     clock.advance(ms);
     world.check({ rest: false, rewritten });
+    assert.deepEqual(world.failed, {}, "nobody did what cannot be done");
   }
-  // Faults end; everyone who stays gets everything. A last run makes the log worth reading.
+  // Faults end, at last; everyone who stays gets everything. A last run makes the log worth reading.
   world.cut = server.silent = false;
   server.refusals = [];
   server.faults = CALM;
+  world.tokenless = 0;
+  world.life &&= 3_600;
   world.page({ online: true, visible: true });
   acts.flow();
   if (rewritten && !log.active) open();
@@ -158,6 +177,7 @@ function live(seed, steps, { follow, after = false, rewritten = false }) {
   );
   world.shown = stayed;
   world.check({ rest: true, rewritten });
+  assert.deepEqual(world.failed, {}, "nobody did what cannot be done");
   return world;
 }
 

@@ -14,6 +14,9 @@ export const CALM = { lose: 0, repeat: 0, delay: 1, gone: 0, sideBySide: 0, fail
 /** Bytes of one answer until `more`. */
 const BUDGET = 256_000;
 
+/** When a token expires that says so, `token.<seconds>`; else null. */
+const expiryOf = (token) => (token?.startsWith("token.") ? Number(token.slice(6)) : null);
+
 export class Log {
   records = [];
   /** Everything that was ever written, by run: what a reader may be shown. */
@@ -193,6 +196,8 @@ export class Server {
   faults = CALM;
   /** Connections answer nothing and hear nothing, but do not close. */
   silent = false;
+  /** The tables do not answer: every frame is refused, for now. */
+  troubled = false;
   /** The next frames of a type are refused with this error. */
   refusals = [];
   /** Runs that `send` began, by `requestId`, and the frames that did it. */
@@ -217,7 +222,8 @@ export class Server {
   }
 
   /** @param {{receive: (frame: object) => void, alive: boolean}} connection */
-  connect(connection) {
+  connect(connection, token) {
+    connection.exp = expiryOf(token);
     this.rows.set(connection, new Map());
   }
 
@@ -248,7 +254,7 @@ export class Server {
   feed(stream, records) {
     this.later(() => {
       for (const [connection, streams] of [...this.rows]) {
-        if (!streams.has(stream)) continue;
+        if (!streams.has(stream) || this.past(connection)) continue;
         if (this.chance(this.faults.gone)) {
           streams.delete(stream);
           continue;
@@ -269,6 +275,16 @@ export class Server {
 
   answer(connection, { type, n, ...frame }) {
     if (!connection.alive) return;
+    if (this.troubled) {
+      const { stream } = frame;
+      this.post(connection, { type: "error", code: "unavailable", message: "", retryable: true, stream, n });
+      return;
+    }
+    if (this.past(connection) && type !== "auth") {
+      this.post(connection, { type: "error", code: "unauthorized", message: "token: expired", n });
+      this.later(() => connection.close());
+      return;
+    }
     const refused = this.refusals.findIndex((r) => r.type === type);
     if (refused >= 0) {
       const [{ error }] = this.refusals.splice(refused, 1);
@@ -328,9 +344,19 @@ export class Server {
         break;
       }
       case "auth":
-        this.post(connection, { type: "authorized", expires_at: Math.floor(this.time() / 1000) + 3600, n });
+        connection.exp = expiryOf(frame.token);
+        this.post(connection, {
+          type: "authorized",
+          expires_at: connection.exp ?? Math.floor(this.time() / 1000) + 3600,
+          n,
+        });
         break;
     }
+  }
+
+  /** Whether a connection's token has expired: it is pushed nothing, and told so. */
+  past({ exp }) {
+    return exp !== null && exp * 1000 <= this.time();
   }
 
   time() {
@@ -343,6 +369,11 @@ export class Server {
     if (rows && (rows.get(stream) ?? 0) <= n) rows.set(stream, n);
     const { records, ...tail } = this.log(stream).answer(position);
     let bytes = 0;
+    // A compacted answer begins where it was asked to, also inside a record.
+    if (compact && records[0]?.seq <= tail.from) {
+      const [{ seq, chunks, ...rest }] = records;
+      records[0] = { ...rest, seq: tail.from + 1, chunks: chunks.slice(tail.from + 1 - seq) };
+    }
     for (const plain of merge(stream, records, 4, { replay: true })) {
       const slice = compact ? compacted(plain, compact) : plain;
       bytes += JSON.stringify(slice).length;
