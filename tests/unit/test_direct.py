@@ -168,7 +168,8 @@ def test_a_slow_connection_is_passed_over_also_in_a_list_that_is_kept(
     assert fine == Subscription(STREAM, "c2", 1, 2**40)
 
 
-def test_a_large_audience_makes_the_interval_longer_but_for_an_end() -> None:
+def crowded() -> Publisher:
+    """Return a publisher with three watchers, who are a large audience."""
     publisher = Publisher(interval=100)
     publisher.watch("c2", "c3")
     publisher.direct = Direct(
@@ -184,6 +185,11 @@ def test_a_large_audience_makes_the_interval_longer_but_for_an_end() -> None:
         publisher.clock,
         interval=100,
     )
+    return publisher
+
+
+def test_a_large_audience_makes_the_interval_longer_but_for_an_end() -> None:
+    publisher = crowded()
     seq = publisher.open()
     publisher.push()
     seq = publisher.append(seq)
@@ -191,6 +197,24 @@ def test_a_large_audience_makes_the_interval_longer_but_for_an_end() -> None:
     publisher.log.end(STREAM, R1, "w", seq, "completed")
     publisher.push()
     assert publisher.got("c3") == [(1, 2), (2, 4)]
+
+
+def test_an_end_that_is_put_during_a_push_waits_for_no_interval_either() -> None:
+    publisher = crowded()
+    seq = publisher.open()
+    push = publisher.gateway.push
+
+    def meanwhile(connection: str, frame: str) -> Push:
+        if "end" not in publisher.kinds():
+            publisher.log.end(STREAM, R1, "w", seq, "completed")
+        return push(connection, frame)
+
+    publisher.gateway.push = meanwhile  # type: ignore[method-assign]
+    again = publisher.push()
+    assert again is not None
+    assert again <= publisher.clock()
+    publisher.push()
+    assert publisher.got("c3") == [(1, 2), (2, 3)]
 
 
 class _Refusing:
@@ -281,6 +305,32 @@ def test_what_was_told_long_ago_takes_no_memory(publisher: Publisher) -> None:
     assert len(publisher.recent._lists) <= 1_000
 
 
+def test_what_waits_or_is_being_pushed_is_not_forgotten_for_others(
+    publisher: Publisher,
+) -> None:
+    def others(name: str) -> None:
+        for number in range(1_100):
+            publisher.log.open(f"{name}:{number}", "w", R1)
+            publisher.direct.push(f"{name}:{number}")
+
+    push = publisher.gateway.push
+
+    def meanwhile(connection: str, frame: str) -> Push:
+        if json.loads(frame)["seq"] == 1:
+            others("during")
+            assert not publisher.direct.settled(STREAM)
+            publisher.append(seq)
+            assert publisher.push() is None, "a second batch was begun"
+        return push(connection, frame)
+
+    publisher.gateway.push = meanwhile  # type: ignore[method-assign]
+    seq = publisher.open()
+    others("before")
+    publisher.push()
+    publisher.push()
+    assert publisher.got() == [(1, 2), (2, 3)]
+
+
 # ---- the list of subscribers ---------------------------------------------------------
 
 
@@ -309,6 +359,7 @@ def test_a_list_is_asked_for_anew_before_it_is_too_old(publisher: Publisher) -> 
     assert publisher.asked == [STREAM]
     publisher.clock.now += 1
     publisher.recent.refresh(STREAM)
+    assert publisher.asked == [STREAM, STREAM]
     publisher.clock.now += LIST_MS - 1
     publisher.recent.subscribers(STREAM)
     assert publisher.asked == [STREAM, STREAM], "no push waits for it"
