@@ -169,6 +169,14 @@ def test_an_expired_stream_has_no_run_but_its_numbering(world: World) -> None:
         assert (replay.active, replay.more) == (False, False)
 
 
+def test_what_has_expired_is_gone_though_its_rows_are_there(world: World) -> None:
+    """TTL deletes days later."""
+    world.clock.advance(3601)
+    world.log.open(STREAM, "w", run_id(4))
+    for position in ((R1, None), (R1, 3), (None, 2), (R3, 10)):
+        assert read_anew(world, *position) == ("", 11)
+
+
 def test_a_hole_left_by_expiry_is_jumped_to_the_current_run(world: World) -> None:
     world.store.remove(STREAM, 4)
     assert read_anew(world, R1, 1) == ("abf", 9)
@@ -178,7 +186,7 @@ def test_a_hole_left_by_expiry_is_jumped_to_the_current_run(world: World) -> Non
     assert (start, replay.run, replay.tail, replay.active) == (11, None, 11, False)
 
 
-def read_anew(world: World, run: str, after: int) -> tuple[str, int]:
+def read_anew(world: World, run: str | None, after: int | None) -> tuple[str, int]:
     replay = Replay(world.log, STREAM, Position(run, after))
     frames = [json.loads(piece.frame()) for piece in replay.slices()]
     text = "".join("".join(frame.get("chunks", [])) for frame in frames)
