@@ -58,6 +58,8 @@ export const FRAMES = {
     const { code } = error;
     // Where the server counts what was left already: there will be room.
     error.retryable ||= code === "too_many" && !!question;
+    // It is asked again when its time is over.
+    if (error.retryable && question?.type === "unsubscribe") link.asked.set(n, question);
     if (question?.type === "auth") {
       // The old token may still be good: it is the server that closes.
       s.token = null;

@@ -88,7 +88,9 @@ def _error(s: State, link: Link, frame: Frame) -> None:
     # Where the server counts what was left already, there will be room.
     full = asked is not None and isinstance(error, TooMany)
     retryable = full or bool(frame.get("retryable"))
-    if asked is not None and asked.type == "auth":
+    if asked is not None and asked.type == "unsubscribe" and retryable:
+        link.asked[frame["n"]] = asked  # it is asked again when its time is over
+    elif asked is not None and asked.type == "auth":
         # The old token may still be good: it is the server that closes.
         s.token = None
         # What may be repeated says nothing of the new one.
