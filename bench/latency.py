@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any, Literal, get_args
 
 from bench import kept
@@ -54,9 +53,7 @@ def run(case: Case, delays: dict[str, Delay]) -> dict[str, list[float]]:
     beyond: list[float] = []
     delivered: list[float] = []
     for seed in range(ANSWERS):
-        cloud = Cloud(
-            seed, cpu=Cpu.measured(), delays=delays, environment=environment(case)
-        )
+        cloud = _cloud(seed, case, delays)
         with cloud.open():
             _play(cloud, case, "warm", WARMING)
             cloud.feed.seen.clear()
@@ -82,6 +79,10 @@ def run(case: Case, delays: dict[str, Delay]) -> dict[str, list[float]]:
         "beyond the poll": beyond,
         "delivered": delivered,
     }
+
+
+def _cloud(seed: int, case: Case, delays: dict[str, Delay]) -> Cloud:
+    return Cloud(seed, cpu=Cpu.measured(), delays=delays, environment=environment(case))
 
 
 def _play(
@@ -127,9 +128,7 @@ def come_back(kind: Return, case: Case, delays: dict[str, Delay]) -> list[float]
     else that was missed; from a page's coming to all that the log had by then."""
     waits: list[float] = []
     for seed in range(ANSWERS):
-        cloud = Cloud(
-            seed, cpu=Cpu.measured(), delays=delays, environment=environment(case)
-        )
+        cloud = _cloud(seed, case, delays)
         with cloud.open():
             # Two at once, as are who goes and who comes.
             _play(cloud, case, "warm", WARMING, watchers=2)
@@ -140,8 +139,8 @@ def come_back(kind: Return, case: Case, delays: dict[str, Delay]) -> list[float]
 def _returns(cloud: Cloud, kind: Return, case: Case) -> Iterator[float]:
     pause = SETTLED_MS if kind == "cut" else 1_000
     length = RATE * RETURNS * (pause // 1_000 + 3)
-    watcher = first = _watch(cloud)
-    cloud.run(lambda: first.live)
+    watcher = _watch(cloud)
+    cloud.run(lambda: watcher.live)
     answer = _answer(cloud, case, "chat:1", length)
     if kind == "late":
         cloud.run(lambda: answer.done)
@@ -156,14 +155,20 @@ def _returns(cloud: Cloud, kind: Return, case: Case) -> Iterator[float]:
             cloud.run_for(1_000)
             begun, last = cloud.kernel.now, _last(cloud)
             watcher = _watch(cloud)
-        cloud.run(partial(watcher.first_shown.__contains__, last))
+        shown_at = _shown(cloud, watcher, last)
         # TCP and TLS, a round trip each.
         secured = sum(cloud.draw("socket") for _ in range(4))
-        yield (watcher.first_shown[last] - begun + secured) / 1000
+        yield (shown_at - begun + secured) / 1000
 
 
 def _watch(cloud: Cloud) -> Watcher:
     return Watcher(cloud, "chat:1", "user")
+
+
+def _shown(cloud: Cloud, watcher: Watcher, seq: int) -> int:
+    """Wait until a watcher is shown what is at `seq`; return when (µs)."""
+    cloud.run(lambda: seq in watcher.first_shown)
+    return watcher.first_shown[seq]
 
 
 def _last(cloud: Cloud) -> int:

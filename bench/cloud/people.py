@@ -136,7 +136,7 @@ class Seat:
         )
 
     def lost(self, number: int) -> None:
-        """Never come again."""
+        """Stay away: it is no page that would come back."""
 
     def received(self, number: int, frame: str) -> None:
         slice_ = json.loads(frame)

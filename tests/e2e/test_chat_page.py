@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.support.browser import Visitor
+from tests.support.browser import Visitor, scroll_up_slowly
 
 pytest_plugins = ["tests.support.browser_fixtures"]
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -91,12 +91,9 @@ async def test_who_scrolls_up_is_left_there_while_the_answer_grows(
     await ask(page, "Tell me a long story")
     end = page.get_by_text(WHOLE)
     await end.first.wait_for()  # it was followed so far, or nothing could be scrolled
-    await page.mouse.move(200, 200)
     height = "document.documentElement.scrollHeight"
     below = f"{height} - innerHeight - scrollY"
-    for _ in range(5):  # slowly: words come in between
-        await page.mouse.wheel(0, -20)
-        await asyncio.sleep(0.2)
+    await scroll_up_slowly(page)
     await until(page, f"{below} > 200")
     before = await page.evaluate("scrollY")
     assert before > 0

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from demo.answers import QUESTIONS, answer
-from tests.support.browser import Visitor
+from tests.support.browser import Visitor, scroll_up_slowly
 from tests.support.deployed import Deployed
 
 pytest_plugins = ["tests.support.browser_fixtures"]
@@ -257,10 +257,7 @@ async def test_who_scrolls_up_slowly_is_left_there_while_the_answer_grows(
     below = f"{top.format('end')} - {top.format('composer')}"
     await shows(page, 900)
     assert await page.evaluate(place) < 0, "it was not followed so far"
-    await page.mouse.move(200, 200)
-    for _ in range(5):  # pieces come in between
-        await page.mouse.wheel(0, -20)
-        await asyncio.sleep(0.2)
+    await scroll_up_slowly(page)
     before = await page.evaluate(place)
     length = len(await text(page))
     await shows(page, length + 300)

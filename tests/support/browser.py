@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from playwright.async_api import BrowserContext, ConsoleMessage, Page
 
 TIMEOUT_MS = 30_000
@@ -44,3 +46,11 @@ class Visitor:
 
     def _note(self, problem: str) -> None:
         self.problems.append(problem)
+
+
+async def scroll_up_slowly(page: Page) -> None:
+    """Scroll up by 100 pixels within a second, so that text comes in between."""
+    await page.mouse.move(200, 200)
+    for _ in range(5):
+        await page.mouse.wheel(0, -20)
+        await asyncio.sleep(0.2)
